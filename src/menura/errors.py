@@ -1,0 +1,60 @@
+"""Errors of Menura: one message each, `<what failed>: expected <x>, got <y>. <next step>.`"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class MenuraError(Exception):
+    """The base of every error that Menura raises on purpose."""
+
+
+class ConfigError(MenuraError):
+    """A YAML file or an override is wrong. Holds every problem found, one message each."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ComponentError(MenuraError):
+    """A class named in a YAML cannot be found, is found twice, or cannot be imported."""
+
+
+class ContractError(MenuraError):
+    """A policy, dataset, environment or expert does not keep its contract."""
+
+
+class DataError(MenuraError):
+    """A dataset is missing, damaged, or contradicts what it says of itself."""
+
+
+class FeatureMismatch(MenuraError):
+    """Two parts disagree on what an observation or an action is."""
+
+
+class StatisticsError(MenuraError):
+    """Statistics are missing, of the wrong width, or not finite."""
+
+
+class CheckpointError(MenuraError):
+    """A checkpoint is incomplete, was changed, or no longer answers what it answered when it was saved."""
+
+
+class EnvironmentFailure(MenuraError):
+    """An environment, its simulator or its renderer cannot be used."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like `name`, or None when none is near."""
+    names = list(candidates)
+    folded = {candidate.casefold(): candidate for candidate in names}
+    matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest candidate, else the empty string."""
+    match = nearest(name, candidates)
+    return f"; did you mean {match!r}?" if match is not None else ""

@@ -1,0 +1,168 @@
+"""What an observation and an action mean: widths, names, cameras, rate, control space.
+
+Features travel with a dataset, a checkpoint and an environment, so that the three can be compared. Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from menura.errors import FeatureMismatch
+
+ControlSpace = Literal["joint", "ee"]
+ControlType = Literal["abs", "delta"]
+RenderMode = Literal["fast", "full"]
+
+
+@dataclass(frozen=True)
+class VectorFeature:
+    """A float32 vector of one time step.
+
+    Attributes:
+        names: one name per dimension.
+        units: one unit per dimension (`rad`, `m`, …), or None where unknown.
+        object_names: the dimensions that tell of the object or the goal and not of the robot (a cube's pose, say):
+            what a blind policy must not see.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...] | None = None
+    object_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.units is not None and len(self.units) != len(self.names):
+            raise FeatureMismatch(f"units: expected {len(self.names)} (one per name), got {len(self.units)}.")
+        unknown = [name for name in self.object_names if name not in self.names]
+        if unknown:
+            raise FeatureMismatch(f"object_names: expected some of {list(self.names)}, got {unknown}.")
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+    @property
+    def object_indices(self) -> tuple[int, ...]:
+        return tuple(self.names.index(name) for name in self.object_names)
+
+    @classmethod
+    def of_width(cls, dim: int, prefix: str) -> VectorFeature:
+        """A feature nobody named: `prefix_0 … prefix_{dim-1}`."""
+        return cls(tuple(f"{prefix}_{i}" for i in range(dim)))
+
+
+@dataclass(frozen=True)
+class CameraFeature:
+    """An RGB uint8 camera. `render` is how a simulator drew it; None for a real camera or where unknown."""
+
+    height: int
+    width: int
+    render: RenderMode | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """The meaning of the observations and actions of a dataset, an environment, a robot or a policy.
+
+    Attributes:
+        state: the state vector, or None where there is none.
+        action: the action vector.
+        cameras: camera name -> feature, in order.
+        fps: observations (and actions) per second.
+        language: whether each episode has a task in words.
+        control_space: `joint` or `ee`; None where unknown.
+        control_type: `abs` or `delta`; None where unknown.
+        robot: what was driven, in one word; None where unknown.
+    """
+
+    state: VectorFeature | None
+    action: VectorFeature
+    cameras: Mapping[str, CameraFeature] = field(default_factory=dict)
+    fps: float = 0.0
+    language: bool = False
+    control_space: ControlSpace | None = None
+    control_type: ControlType | None = None
+    robot: str | None = None
+
+    @property
+    def state_dim(self) -> int:
+        return 0 if self.state is None else self.state.dim
+
+    @property
+    def action_dim(self) -> int:
+        return self.action.dim
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict; `from_dict` reads it back equal."""
+
+        def vector(feature: VectorFeature | None) -> dict[str, Any] | None:
+            if feature is None:
+                return None
+            return {
+                "names": list(feature.names),
+                "units": None if feature.units is None else list(feature.units),
+                "object_names": list(feature.object_names),
+            }
+
+        return {
+            "state": vector(self.state),
+            "action": vector(self.action),
+            "cameras": {
+                name: {"height": camera.height, "width": camera.width, "render": camera.render}
+                for name, camera in self.cameras.items()
+            },
+            "fps": self.fps,
+            "language": self.language,
+            "control_space": self.control_space,
+            "control_type": self.control_type,
+            "robot": self.robot,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Features:
+        def vector(value: Mapping[str, Any] | None) -> VectorFeature | None:
+            if value is None:
+                return None
+            units: Sequence[str] | None = value.get("units")
+            return VectorFeature(
+                names=tuple(value["names"]),
+                units=None if units is None else tuple(units),
+                object_names=tuple(value.get("object_names", ())),
+            )
+
+        action = vector(data["action"])
+        if action is None:
+            raise FeatureMismatch("features.action: expected names, got null.")
+        return cls(
+            state=vector(data.get("state")),
+            action=action,
+            cameras={name: CameraFeature(**camera) for name, camera in data.get("cameras", {}).items()},
+            fps=float(data.get("fps", 0.0)),
+            language=bool(data.get("language", False)),
+            control_space=data.get("control_space"),
+            control_type=data.get("control_type"),
+            robot=data.get("robot"),
+        )
+
+    def differences(self, other: Features) -> list[str]:
+        """What an action or an observation of `other` would be misread as: one line each, empty when they agree.
+
+        A field that either side does not know (None, 0) is no difference.
+        """
+        found: list[str] = []
+
+        def differ(what: str, mine: object, theirs: object) -> None:
+            if mine and theirs and mine != theirs:
+                found.append(f"{what}: {mine} here, {theirs} there")
+
+        differ("state names", self.state and self.state.names, other.state and other.state.names)
+        differ("action names", self.action.names, other.action.names)
+        differ("fps", self.fps, other.fps)
+        differ("control space", self.control_space, other.control_space)
+        differ("control type", self.control_type, other.control_type)
+        for name in self.cameras:
+            if name in other.cameras:
+                mine, theirs = self.cameras[name], other.cameras[name]
+                differ(f"render mode of camera {name!r}", mine.render, theirs.render)
+        return found
