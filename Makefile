@@ -1,0 +1,61 @@
+# `make demo` does the main job twice; `make test` proves it. Both start from nothing but git, make and Python 3.10–3.13.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test test-slow lint format types check bench lock clean
+
+help:
+	@echo "make demo       record, train, evaluate and report: ALOHA transfer cube and MetaWorld button press"
+	@echo "make test       the tests (under 10 minutes on 2 cores)"
+	@echo "make test-slow  the long ones: many kill points, all experts"
+	@echo "make lint types the other two checks of .ci/run"
+	@echo "make bench      every benchmark, one JSON line each"
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Menura needs Python 3.10 to 3.13, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing. Install it: apt-get install -y python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	@sh tools/opengl.sh || true
+	@$(BIN)/python examples/demo.py
+
+test: install
+	@sh tools/opengl.sh || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: install
+	@sh tools/opengl.sh || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: install
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Needs uv. The CUDA parts of torch are left to pip, which takes those that the machine's own torch wheel asks for.
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.10 --extra metaworld --extra aloha --extra tensorboard --extra dev \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.new
+	mv requirements.new requirements.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
