@@ -1,0 +1,1 @@
+"""Policies over a network, in openpi's websocket protocol."""

@@ -1,0 +1,124 @@
+"""The main job, twice: record demonstrations, train, evaluate, compare with baselines, report.
+
+ALOHA transfer cube from state, and MetaWorld button-press-topdown from one 84×84 camera. Every step is a command that
+you can type yourself; it is printed before it runs. Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+MENURA = [sys.executable, "-m", "menura.cli.main"]
+EPISODES = 50
+console = Console()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of the demo."""
+
+    task: str
+    title: str
+    needs_rendering: bool
+
+
+PARTS = (
+    Part("aloha_transfer", "ALOHA transfer cube, from state", needs_rendering=False),
+    Part("metaworld_button_press_topdown", "MetaWorld button press, from pixels", needs_rendering=True),
+)
+
+
+def can_render() -> bool:
+    probe = [sys.executable, "-c", "from menura.envs.rendering import require_rendering; require_rendering()"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def say(arguments: list[str], note: str = "") -> None:
+    console.print(f"\n[bold]$ menura {shlex.join(arguments)}[/bold]{note}", highlight=False)
+
+
+def menura(arguments: list[str], cwd: Path) -> None:
+    """Runs one command in the foreground; its failure is the demo's."""
+    say(arguments)
+    code = subprocess.run([*MENURA, *arguments], cwd=cwd, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def run_part(part: Part, cwd: Path, videos: bool) -> float:
+    """Collects, trains (the blind baseline beside it, on the other core), evaluates. Returns the training's seconds."""
+    menura(["collect", part.task], cwd)
+    blind = ["train", part.task, "--blind"]
+    say(blind, "   (beside the next, on the other core)")
+    with (cwd / f"{part.task}-blind.log").open("w") as log:
+        beside = subprocess.Popen([*MENURA, *blind], cwd=cwd, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            start = time.monotonic()
+            menura(["train", part.task], cwd)
+            train_s = time.monotonic() - start
+            if beside.wait():
+                console.print((cwd / f"{part.task}-blind.log").read_text())
+                sys.exit(1)
+        finally:
+            beside.kill()
+    videos_flag = [] if videos else ["--videos", "0"]
+    menura(["eval", "-m", f"runs/{part.task}", "--episodes", str(EPISODES), "--baselines", *videos_flag], cwd)
+    return train_s
+
+
+def row(part: Part, cwd: Path, train_s: float) -> list[str]:
+    """One line of the table, read from the results on disk."""
+    results = json.loads((cwd / "runs" / part.task / "eval" / "results.json").read_text())
+
+    def rate(result: dict[str, object]) -> str:
+        return f"{result['successes']}/{result['episodes_total']}"
+
+    low, high = results["interval"]
+    baselines = {baseline["name"]: rate(baseline) for baseline in results["baselines"]}
+    return [
+        part.title,
+        f"{rate(results)} [{low:.0%}–{high:.0%}]",
+        baselines["blind"],
+        baselines["random"],
+        f"{train_s:.0f} s",
+        str((cwd / "runs" / part.task).relative_to(Path.cwd())),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, default=Path("demo"), help="where data, runs and report go")
+    cwd = parser.parse_args().directory.absolute()
+    cwd.mkdir(parents=True, exist_ok=True)
+    rendering = can_render()
+    if not rendering:
+        console.print("Nothing can be drawn on this machine: the part from pixels and all videos are left out.")
+    start = time.monotonic()
+    table = Table(title="", box=None, pad_edge=False)
+    for column in ("task", "success [95 %]", "blind", "random", "training", "where"):
+        table.add_column(column)
+    runs = []
+    for part in PARTS:
+        if part.needs_rendering and not rendering:
+            continue
+        train_s = run_part(part, cwd, videos=rendering)
+        table.add_row(*row(part, cwd, train_s))
+        runs.append(f"runs/{part.task}")
+    menura(["report", *runs, "-o", "report.html"], cwd)
+    console.print()
+    console.print(table)
+    console.print(f"\nReport: {cwd / 'report.html'}   ({time.monotonic() - start:.0f} s in all)")
+
+
+if __name__ == "__main__":
+    main()
