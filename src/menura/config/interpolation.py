@@ -1,0 +1,41 @@
+"""`${a.b}`: a value that repeats another one, as OmegaConf reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from menura.config.origins import KeyPath, Problems, Tree, dotted
+
+
+def interpolate(tree: Tree, problems: Problems) -> None:
+    """Replace every `${…}` by what it stands for."""
+    places = list(_interpolated(tree.value, ()))
+    if not places:
+        return
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    source = OmegaConf.create(tree.value)
+    for path in places:
+        node: Any = source
+        try:
+            for part in path:
+                node = node[part]
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            problems.add(dotted(path), f"cannot be interpolated: {reason}", tree.origin(path))
+            continue
+        value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        tree.get(path[:-1])[path[-1]] = value
+
+
+def _interpolated(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _interpolated(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _interpolated(item, (*path, index))
+    elif isinstance(value, str) and "${" in value:
+        yield path

@@ -1,0 +1,133 @@
+"""From a task's YAML to a validated configuration, without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from menura.config.arguments import check_components, component_places
+from menura.config.interpolation import interpolate
+from menura.config.messages import schema_problems
+from menura.config.origins import Origin, Problems, Tree, dotted
+from menura.config.overrides import apply, parse_overrides
+from menura.config.resolved import ResolvedTask
+from menura.config.schema import TaskConfig
+from menura.config.sections import Composer, find_task
+from menura.config.training import check_training, choose_length
+from menura.config.yaml_tree import read_yaml
+
+
+def load_task(
+    task: str | Path, overrides: Sequence[str] = (), project: Path | None = None, *, need_data: bool = False
+) -> ResolvedTask:
+    """Read a task, put its sections in their places, apply overrides, and check everything.
+
+    Args:
+        task: a path, or the name of `configs/task/<name>.yaml` in the project or in the package.
+        overrides: `["--policy.args.hidden_size", "512"]`, `["--a.b=v"]` or `["a.b=v"]`; values are YAML.
+        project: the folder that holds `configs/`, `policy/`, …; by default the one the task's file lies in.
+        need_data: also require that there are datasets and that their files exist.
+
+    Raises:
+        ConfigError: with every problem found, each with its file and line.
+    """
+    file, root = find_task(task, project.resolve() if project is not None else None)
+    problems = Problems(root)
+    tree = read_yaml(file, "task", problems)
+    if tree is None:
+        problems.raise_if_any()
+        raise AssertionError("a file without a mapping is always reported")
+    name = _take_name(tree, file, problems)
+    root = _take_project(tree, file, root, problems, given=project is not None)
+    problems.project = root
+    tree = _complete(tree, overrides, root, problems)
+    config = _validate(tree, problems)
+    problems.raise_if_any()
+    assert config is not None  # whatever is wrong has been reported
+    return ResolvedTask(config, _all_origins(config, tree), root, name)
+
+
+def _take_name(tree: Tree, file: Path, problems: Problems) -> str:
+    name = tree.value.pop("name", None)
+    if name is None:
+        return file.stem
+    if not isinstance(name, str) or not name:
+        problems.add("name", f"expected a word, got {name!r}", tree.origin(("name",)))
+        return file.stem
+    return name
+
+
+def _take_project(tree: Tree, file: Path, root: Path, problems: Problems, *, given: bool) -> Path:
+    """The project a file names itself, as a run's does, unless the caller named one."""
+    named = tree.value.pop("project", None)
+    if named is None:
+        return root
+    if not isinstance(named, str):
+        problems.add("project", f"expected the path of a folder, got {named!r}", tree.origin(("project",)))
+        return root
+    folder = (file.parent / named).resolve()
+    return folder if folder.is_dir() and not given else root
+
+
+def _complete(tree: Tree, words: Sequence[str], project: Path, problems: Problems) -> Tree:
+    """The task with its sections in place, overridden, interpolated, and with shorthands written out."""
+    _spell_out_datasets(tree)
+    overrides = parse_overrides(words, problems)
+    for override in overrides:
+        if override.names_section:
+            apply(tree, override, problems)
+    tree = Composer(project, problems).compose(tree)
+    for override in overrides:
+        if not override.names_section:
+            apply(tree, override, problems)
+    _spell_out_datasets(tree)
+    interpolate(tree, problems)
+    choose_length(tree, problems)
+    return tree
+
+
+def _spell_out_datasets(tree: Tree) -> None:
+    """A plain string in `datasets` is the root of a LeRobot dataset."""
+    datasets = tree.value.get("datasets")
+    if not isinstance(datasets, list):
+        return
+    for index, dataset in enumerate(datasets):
+        if isinstance(dataset, str):
+            origin = tree.origin(("datasets", index))
+            datasets[index] = {"class": "LeRobot", "args": {"root": dataset}}
+            if origin is not None:
+                tree.origins["datasets", index, "args", "root"] = origin
+                tree.origins["datasets", index, "class"] = origin
+
+
+def _validate(tree: Tree, problems: Problems) -> TaskConfig | None:
+    for component in component_places(tree):
+        if component.value.get("args", "") is None:  # `args:` with nothing below it
+            component.value["args"] = {}
+    try:
+        config = TaskConfig.model_validate(tree.value)
+    except ValidationError as error:
+        schema_problems(error, tree, problems)
+        config = None
+    check_training(tree, problems)
+    check_components(tree, problems)
+    return config
+
+
+def _all_origins(config: TaskConfig, tree: Tree) -> dict[str, Origin]:
+    """The origin of every value, those of the schema's defaults included."""
+    origins = {dotted(path): origin for path, origin in tree.origins.items() if path}
+    for path in _leaves(config.model_dump(by_alias=True), ()):
+        origins.setdefault(dotted(path), Origin("default"))
+    return origins
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> list[tuple[str | int, ...]]:
+    if isinstance(value, dict) and value:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, key))]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [leaf for index, item in enumerate(value) for leaf in _leaves(item, (*path, index))]
+    return [path]

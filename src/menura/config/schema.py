@@ -1,0 +1,96 @@
+"""What a task may say: every key, its type, its range and its default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+NormalizerKind = Literal["zscore", "minmax", "percentile", "identity"]
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are refused; `"5"` is not 5."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class ComponentConfig(Section):
+    """A class, found as `menura.components.find` says, and the keyword arguments it is built with."""
+
+    class_: str = Field(alias="class", min_length=1)
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class DatasetConfig(ComponentConfig):
+    """A dataset of the mixture. `weight` is its share of the samples relative to the other datasets."""
+
+    name: str | None = None
+    weight: float = Field(default=1.0, gt=0)
+
+
+class EnvConfig(ComponentConfig):
+    """An environment; step limit, cameras and the like are arguments of its class."""
+
+
+class ProcessorConfig(Section):
+    """How raw observations become model inputs. A mask is false where a dimension is left as it is."""
+
+    state: NormalizerKind = "zscore"
+    action: NormalizerKind = "zscore"
+    state_mask: list[bool] | None = None
+    action_mask: list[bool] | None = None
+    resize: Literal["stretch", "pad"] = "stretch"
+
+
+class EvaluationConfig(Section):
+    """How success is measured. Episode i is seeded by (seed, i); `num_workers` None means the number of CPUs."""
+
+    episodes: Positive = 50
+    num_envs: Positive = 8
+    num_workers: Positive | None = None
+    seed: NotNegative = 100_000
+    execution: Literal["open_loop", "temporal_ensemble"] = "open_loop"
+    ensemble_coefficient: float = Field(default=0.01, ge=0)
+    exact: bool = False
+    videos: NotNegative | Literal["all"] = "all"
+    video_fps: Positive = 10
+
+
+class CollectConfig(Section):
+    """How demonstrations are recorded. `cameras` maps a name to its [height, width]."""
+
+    episodes: Positive = 50
+    seed: NotNegative = 0
+    noise: float = Field(default=0.0, ge=0)
+    extra_steps: NotNegative = 10
+    keep_failures: bool = False
+    cameras: dict[str, Annotated[list[Positive], Field(min_length=2, max_length=2)]] | None = None
+    num_workers: Positive | None = None
+
+
+class DataConfig(Section):
+    """Where and how the store of decoded data is kept. `cache_dir` None means the user's cache directory."""
+
+    cache_dir: Annotated[Path, Field(strict=False)] | None = None
+    store: Literal["auto", "raw", "jpeg", "video"] = "auto"
+    store_budget_gb: float = Field(default=20.0, gt=0)
+
+
+class TaskConfig(Section):
+    """What is to be learnt: its data, its environment, its policy, its training."""
+
+    datasets: list[DatasetConfig] = Field(default_factory=list)
+    policy: ComponentConfig
+    env: EnvConfig | None = None
+    expert: ComponentConfig | None = None
+    trainer: ComponentConfig | None = None
+    image_encoder: ComponentConfig | None = None
+    processor: ProcessorConfig = ProcessorConfig()
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    collect: CollectConfig = CollectConfig()
+    data: DataConfig = DataConfig()
