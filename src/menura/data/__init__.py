@@ -1,0 +1,84 @@
+"""Datasets: episodes, readers and writers of them, the store, windows over it, mixtures, statistics."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from menura.data.collate import collate
+    from menura.data.episode import Episode
+    from menura.data.mixture import Mixture
+    from menura.data.opening import open_dataset
+    from menura.data.readers.base import Reader
+    from menura.data.readers.lerobot import LeRobotReader
+    from menura.data.readers.user import UserReader
+    from menura.data.sampler import EpochSampler
+    from menura.data.statistics import Statistics, StatisticsBuilder, compute_statistics
+    from menura.data.store import Store, build_store
+    from menura.data.windows import Windows, windows
+    from menura.data.writer import LeRobotWriter
+
+# Loaded when first asked for: windows, samplers and collation import torch, readers and the writer do not.
+_LAZY = {
+    "Episode": "menura.data.episode",
+    "EpochSampler": "menura.data.sampler",
+    "LeRobotReader": "menura.data.readers.lerobot",
+    "LeRobotWriter": "menura.data.writer",
+    "Mixture": "menura.data.mixture",
+    "Reader": "menura.data.readers.base",
+    "Statistics": "menura.data.statistics",
+    "StatisticsBuilder": "menura.data.statistics",
+    "Store": "menura.data.store",
+    "UserReader": "menura.data.readers.user",
+    "Windows": "menura.data.windows",
+    "build_store": "menura.data.store",
+    "collate": "menura.data.collate",
+    "compute_statistics": "menura.data.statistics",
+    "open_dataset": "menura.data.opening",
+    "windows": "menura.data.windows",
+}
+
+__all__ = [
+    "Episode",
+    "EpochSampler",
+    "LeRobotReader",
+    "LeRobotWriter",
+    "Mixture",
+    "Reader",
+    "Statistics",
+    "StatisticsBuilder",
+    "Store",
+    "UserReader",
+    "Windows",
+    "build_store",
+    "collate",
+    "compute_statistics",
+    "open_dataset",
+    "windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'menura.data' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps `menura.data.windows` the function when the module of that name is imported (so, too, `collate`)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

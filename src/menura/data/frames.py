@@ -1,0 +1,107 @@
+"""Frames that are decoded only when asked for. They act like a (T, H, W, 3) uint8 array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from menura.data.episode import UInt8
+from menura.data.pictures import decode_picture
+from menura.data.video import iterate_frames, read_frames
+from menura.errors import DataError
+
+
+class LazyFrames:
+    """T frames of (height, width, 3) uint8 RGB. Index them like an array; iterate to hold one at a time in memory."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, length: int, height: int, width: int) -> None:
+        self.shape = (length, height, width, 3)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> UInt8:
+        numbers = np.arange(len(self))[index]
+        if numbers.ndim == 0:
+            return self.read(numbers[None])[0]
+        return self.read(numbers)
+
+    def __iter__(self) -> Iterator[UInt8]:
+        for number in range(len(self)):
+            yield self.read(np.array([number]))[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        frames = self[:]
+        return frames if dtype is None else frames.astype(dtype, copy=False)
+
+    def read(self, numbers: NDArray[np.int64]) -> UInt8:
+        """The frames of these numbers: (n, H, W, 3)."""
+        raise NotImplementedError
+
+
+class VideoFrames(LazyFrames):
+    """Frames `start … start + length - 1` of a video file.
+
+    Args:
+        path: the file.
+        start: number of the first frame in the file.
+        length: how many.
+        height, width: what the file must hold; DataError on first use when it does not.
+        check: called before the first decoding; raises DataError when the file contradicts its dataset.
+    """
+
+    def __init__(
+        self, path: Path, start: int, length: int, height: int, width: int, check: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(length, height, width)
+        self.path = path
+        self.start = start
+        self._check = check
+
+    def read(self, numbers: NDArray[np.int64]) -> UInt8:
+        self._verify()
+        return read_frames(self.path, self.start + numbers)
+
+    def __iter__(self) -> Iterator[UInt8]:
+        self._verify()
+        return iterate_frames(self.path, self.start, self.start + len(self))
+
+    def _verify(self) -> None:
+        if self._check is not None:
+            self._check()
+            self._check = None
+
+
+class ImageFrames(LazyFrames):
+    """Frames stored one by one as encoded pictures (PNG, JPEG, …).
+
+    Args:
+        load: gives the encoded bytes of all frames, in order; called when the first frame is asked for.
+        source: where they lie, for messages.
+    """
+
+    def __init__(self, load: Callable[[], Sequence[bytes]], length: int, height: int, width: int, source: str) -> None:
+        super().__init__(length, height, width)
+        self._load = load
+        self._encoded: Sequence[bytes] | None = None
+        self._source = source
+
+    def read(self, numbers: NDArray[np.int64]) -> UInt8:
+        if self._encoded is None:
+            self._encoded = self._load()
+        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        for row, number in enumerate(numbers):
+            frame = decode_picture(self._encoded[number], f"{self._source}, frame {number}")
+            if frame.shape != self.shape[1:]:
+                raise DataError(
+                    f"{self._source}, frame {number}: expected shape {self.shape[1:]} as declared, got {frame.shape}."
+                )
+            frames[row] = frame
+        return frames

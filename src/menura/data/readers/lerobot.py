@@ -1,0 +1,363 @@
+"""LeRobotDataset v3.0, read as it lies on disk.
+
+Everything is found through the episodes table, so any rule of dividing data and videos into files can be read. Time is
+integers: the frame at which an episode begins in a video is `round(from_timestamp * fps)`, and the file is asked whether it agrees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from menura.data.episode import Episode, Float32, Frames
+from menura.data.frames import ImageFrames, VideoFrames
+from menura.data.readers.base import Reader
+from menura.data.readers.lerobot_meta import (
+    Info,
+    VideoSpan,
+    open_parquet,
+    read_episodes,
+    read_info,
+    read_parquet,
+    read_tasks,
+)
+from menura.data.video import video_index
+from menura.errors import DataError, did_you_mean
+from menura.features import CameraFeature, Features, VectorFeature
+
+STATE = "observation.state"
+ACTION = "action"
+_BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
+_OPEN_FILES = 8
+_IMAGE_PREFIXES = ("observation.images.", "observation.")
+
+
+class LeRobotReader(Reader):
+    """A LeRobotDataset v3.0.
+
+    Args:
+        root: the directory that holds `meta/`, `data/` and perhaps `videos/`.
+        episodes: which ones, in this order; all when not given.
+        state: key, or keys to be joined, of the state; `observation.state` when not given, `()` for none.
+        action: the same for the action; `action` when not given.
+        cameras: cameras by name (`top`) or key (`observation.images.top`); all RGB ones when not given.
+        name: what to call it; the directory's name when not given.
+
+    Raises:
+        DataError: absent or damaged files, another version of the format, keys that are not there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        episodes: Sequence[int] | None = None,
+        state: str | Sequence[str] | None = None,
+        action: str | Sequence[str] | None = None,
+        cameras: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.name = name or self.root.name
+        self._info = read_info(self.root)
+        self._state_keys = self._vector_keys("state", STATE, state)
+        self._action_keys = self._vector_keys("action", ACTION, action)
+        self._cameras = self._select_cameras(cameras)
+        video_keys = [camera.key for camera in self._cameras.values() if camera.video]
+        self._table = read_episodes(self.root, video_keys)
+        if self._info.total_episodes > len(self._table):
+            raise DataError(
+                f"{self.root}: meta/info.json counts {self._info.total_episodes} episodes, "
+                f"meta/episodes holds {len(self._table)}. The recording was cut off; fetch the dataset again."
+            )
+        self._tasks = read_tasks(self.root)
+        self._selected = self._select_episodes(episodes)
+        self._files: OrderedDict[Path, _DataFile] = OrderedDict()
+        self.features = self._features()
+
+    def __len__(self) -> int:
+        return len(self._selected)
+
+    def lengths(self) -> NDArray[np.int64]:
+        return self._table.length[self._selected]
+
+    def episode(self, index: int) -> Episode:
+        """Episode `index`; its frames are decoded when asked for."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        row = int(self._selected[index])
+        table = self._rows(row, [*self._state_keys, *self._action_keys, "episode_index", "task_index"])
+        facts = self.metadata(index)
+        task_indices = (
+            table.column("task_index").to_numpy() if "task_index" in table.column_names else np.zeros(1, np.int64)
+        )
+        return Episode(
+            state=self._vector(table, self._state_keys, row),
+            action=self._vector(table, self._action_keys, row),
+            images={camera: self._frames(selected, row) for camera, selected in self._cameras.items()},
+            task=self._task(row, int(task_indices[0])),
+            fps=self._info.fps,
+            success=facts.get("success"),
+            seed=facts.get("seed"),
+            extra=facts.get("extra", {}),
+        )
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        return dict(self._table.own[int(self._selected[index])])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        selection = [self._selected.tolist(), self._state_keys, self._action_keys, list(self._cameras)]
+        digest.update(json.dumps(selection).encode())
+        digest.update((self.root / "meta/info.json").read_bytes())
+        for part in ("meta", "data", "videos"):
+            for path in sorted((self.root / part).rglob("*.*")):
+                stat = path.stat()
+                digest.update(f"{path.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict()}  # open files stay in their process
+
+    # What is in the dataset
+
+    def _vector_keys(self, what: str, default: str, given: str | Sequence[str] | None) -> list[str]:
+        vectors = [key for key, spec in self._info.features.items() if _is_vector(spec) and key not in _BOOKKEEPING]
+        keys = [default] if given is None else [given] if isinstance(given, str) else list(given)
+        for key in keys:
+            if key in vectors:
+                continue
+            others = [vector for vector in vectors if vector.startswith("observation.")]
+            if given is None and what == "state" and not others:
+                return []  # nothing but pictures
+            raise DataError(
+                f"{self.root / 'meta/info.json'}: expected a vector feature {key!r} as {what}, got {vectors}"
+                f"{did_you_mean(key, vectors)}. Say which with {what}=."
+            )
+        return keys
+
+    def _select_cameras(self, given: Sequence[str] | None) -> dict[str, _Camera]:
+        cameras = {}
+        for key, spec in self._info.features.items():
+            if spec["dtype"] in ("video", "image"):
+                camera = _Camera.of(key, spec)
+                cameras[camera.name] = camera
+        if given is None:
+            return {name: camera for name, camera in cameras.items() if not camera.depth}
+        selected = {}
+        for wanted in given:
+            camera = cameras.get(wanted) or next((c for c in cameras.values() if c.key == wanted), None)
+            if camera is None:
+                raise DataError(
+                    f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{did_you_mean(wanted, cameras)}."
+                )
+            if camera.depth:
+                raise DataError(f"{self.root}: camera {wanted!r} is a depth map; only RGB cameras can be read.")
+            selected[camera.name] = camera
+        return selected
+
+    def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:
+        total = len(self._table)
+        if total == 0:
+            raise DataError(f"{self.root}: expected episodes, got none. Record some, or fetch the dataset again.")
+        if given is None:
+            return np.arange(total)
+        selected = np.asarray(given, np.int64).reshape(-1)
+        outside = selected[(selected < 0) | (selected >= total)]
+        if len(selected) == 0 or len(outside):
+            raise DataError(f"{self.root}: episodes: expected some of 0 … {total - 1}, got {outside.tolist()}.")
+        return selected
+
+    def _features(self) -> Features:
+        own = Features.from_dict(self._info.own["features"]) if "features" in self._info.own else None
+        state = self._vector_feature("state", self._state_keys)
+        action = self._vector_feature("action", self._action_keys)
+        default_state, default_action = self._state_keys == [STATE], self._action_keys == [ACTION]
+        renders = {name: camera.render for name, camera in own.cameras.items()} if own else {}
+        return Features(
+            state=own.state if own and default_state else state if self._state_keys else None,
+            action=own.action if own and default_action else action,
+            cameras={
+                name: CameraFeature(camera.height, camera.width, renders.get(name))
+                for name, camera in self._cameras.items()
+            },
+            fps=self._info.fps,
+            language=any(self._tasks) or any(any(tasks) for tasks in self._table.tasks),
+            control_space=own.control_space if own and default_action else None,
+            control_type=own.control_type if own and default_action else None,
+            robot=self._info.robot_type,
+        )
+
+    def _vector_feature(self, what: str, keys: list[str]) -> VectorFeature:
+        names: list[str] = []
+        for key in keys:
+            spec = self._info.features[key]
+            width = int(spec["shape"][0])
+            found = _flat_names(spec.get("names"))
+            names += found if len(found) == width else [f"{what if len(keys) == 1 else key}_{i}" for i in range(width)]
+        if len(set(names)) < len(names):
+            names = [f"{key}.{i}" for key in keys for i in range(int(self._info.features[key]["shape"][0]))]
+        return VectorFeature(tuple(names))
+
+    # One episode
+
+    def _rows(self, row: int, columns: list[str]) -> pa.Table:
+        """The episode's rows of these columns of its data file."""
+        path = self.root / self._info.data_path.format(
+            chunk_index=int(self._table.chunk[row]), file_index=int(self._table.file[row])
+        )
+        file = self._files.pop(path, None) or _DataFile(path)
+        self._files[path] = file
+        while len(self._files) > _OPEN_FILES:
+            self._files.popitem(last=False)
+        length, offset = int(self._table.length[row]), int(self._table.offset[row])
+        table = file.rows(offset, offset + length, columns)
+        episodes = (
+            table.column("episode_index").to_numpy() if "episode_index" in table.column_names else np.array([row])
+        )
+        if len(table) != length or (episodes != row).any():
+            raise DataError(
+                f"{path}: expected rows {offset} … {offset + length - 1} to be the {length} frames of episode {row}, "
+                f"got {int((episodes == row).sum())} of them. Fetch the dataset again."
+            )
+        return table
+
+    def _vector(self, table: pa.Table, keys: list[str], row: int) -> Float32:
+        """(T, D) the columns of these keys, joined."""
+        parts = [_matrix(table.column(key), int(self._info.features[key]["shape"][0])) for key in keys]
+        if any(part is None for part in parts):
+            key = keys[parts.index(None)]
+            raise DataError(
+                f"{self.root}: episode {row}: {key}: expected {self._info.features[key]['shape'][0]} numbers a frame as "
+                f"meta/info.json says, got {table.column(key).type}. Fetch the dataset again."
+            )
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)  # type: ignore[arg-type]
+
+    def _task(self, row: int, task_index: int) -> str:
+        if task_index < len(self._tasks):
+            return self._tasks[task_index] or ""
+        return next(iter(self._table.tasks[row]), "")
+
+    def _frames(self, camera: _Camera, row: int) -> Frames:
+        length = int(self._table.length[row])
+        if not camera.video:
+            return ImageFrames(
+                lambda: self._rows(row, [camera.key, "episode_index"]).column(camera.key).combine_chunks().field("bytes").to_pylist(),
+                length, camera.height, camera.width, f"{self.root}: episode {row}, camera {camera.name!r}",
+            )  # fmt: skip
+        return _video_frames(self._info, self.root, self._table.videos[camera.key], camera, row, length)
+
+
+@dataclass(frozen=True)
+class _Camera:
+    key: str
+    name: str
+    height: int
+    width: int
+    video: bool
+    depth: bool
+
+    @classmethod
+    def of(cls, key: str, spec: Mapping[str, Any]) -> _Camera:
+        shape = [int(size) for size in spec["shape"]]
+        names = spec.get("names")
+        first = isinstance(names, list) and len(names) == 3 and str(names[0]).startswith("channel")
+        if names is None and len(shape) == 3:
+            first = shape[0] in (1, 3) and shape[2] not in (1, 3)
+        channels, height, width = (shape[0], shape[1], shape[2]) if first else (shape[2], shape[0], shape[1])
+        info = {**(spec.get("video_info") or {}), **(spec.get("info") or {})}
+        depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map")) or channels != 3
+        prefix = next((prefix for prefix in _IMAGE_PREFIXES if key.startswith(prefix)), "")
+        return cls(key, key[len(prefix) :], height, width, spec["dtype"] == "video", depth)
+
+
+class _DataFile:
+    """One data file, with the rows at which its row groups begin."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: pq.ParquetFile = open_parquet(path)
+        metadata = self.file.metadata
+        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self.begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self.columns = frozenset(self.file.schema_arrow.names)
+
+    def rows(self, start: int, stop: int, columns: list[str]) -> pa.Table:
+        """Rows `start … stop - 1`, fewer where the file ends; only the row groups that hold them are read."""
+        missing = [column for column in columns if column not in self.columns and column not in _BOOKKEEPING]
+        if missing:
+            raise DataError(
+                f"{self.path}: expected columns {missing} as meta/info.json says, got {sorted(self.columns)}. "
+                f"Fetch the dataset again."
+            )
+        first = int(np.searchsorted(self.begins, start, side="right")) - 1
+        last = int(np.searchsorted(self.begins, stop, side="left"))
+        groups = list(range(first, min(last, len(self.begins) - 1)))
+        table = read_parquet(self.path, self.file, [column for column in columns if column in self.columns], groups)
+        return table.slice(start - int(self.begins[first]), stop - start)
+
+
+def _video_frames(info: Info, root: Path, span: VideoSpan, camera: _Camera, row: int, length: int) -> VideoFrames:
+    if info.video_path is None:
+        raise DataError(f"{root / 'meta/info.json'}: video_path: expected a path for {camera.key!r}, got null.")
+    path = root / info.video_path.format(
+        video_key=camera.key, chunk_index=int(span.chunk[row]), file_index=int(span.file[row])
+    )
+    seconds = float(span.from_timestamp[row])
+    start = round(seconds * info.fps)
+
+    def check() -> None:
+        """That the file holds these frames, at these times, of this size."""
+        index = video_index(path)
+        what = f"{path}: episode {row}, camera {camera.name!r}"
+        if start + length > len(index):
+            raise DataError(
+                f"{what}: expected frames {start} … {start + length - 1}, got a file of {len(index)}. Fetch the dataset again."
+            )
+        for frame, expected in ((start, seconds), (start + length - 1, seconds + (length - 1) / info.fps)):
+            if abs(index.seconds(frame) - expected) * info.fps >= 0.5:
+                raise DataError(
+                    f"{what}: expected frame {frame} at {expected:.4f} s, got it at {index.seconds(frame):.4f} s. "
+                    f"The video does not run at the dataset's {info.fps:g} frames per second; encode it again."
+                )
+        if (index.height, index.width) != (camera.height, camera.width):
+            raise DataError(
+                f"{what}: expected {camera.height} x {camera.width} pixels as meta/info.json says, "
+                f"got {index.height} x {index.width}. Fetch the dataset again."
+            )
+
+    return VideoFrames(path, start, length, camera.height, camera.width, check)
+
+
+def _is_vector(spec: Mapping[str, Any]) -> bool:
+    return len(spec["shape"]) == 1 and spec["dtype"] not in ("string", "image", "video", "language")
+
+
+def _flat_names(names: Any) -> list[str]:
+    """Names as LeRobot datasets have them: a list, or lists in a mapping (`{"motors": […]}`), or a mapping name -> index."""
+    if isinstance(names, Mapping):
+        nested = [value for value in names.values() if isinstance(value, list)]
+        return [str(name) for value in nested for name in value] if nested else [str(name) for name in names]
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _matrix(column: pa.ChunkedArray, width: int) -> Float32 | None:
+    """(T, width) float32 of a column of numbers or of lists of numbers; None when it has another width."""
+    values: Any = column.combine_chunks()
+    rows = len(values)
+    if pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        values = values.flatten()
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if len(numbers) != rows * width or numbers.dtype == object:
+        return None
+    return numbers.reshape(rows, width).astype(np.float32)

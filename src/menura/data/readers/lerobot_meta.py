@@ -1,0 +1,227 @@
+"""The tables of a LeRobotDataset v3.0 under `meta/`: what every file and every episode is.
+
+Source of the format: LeRobot 0.6, `datasets/utils.py` and `docs/source/lerobot-dataset-v3.mdx`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from menura.errors import DataError
+
+INFO = "meta/info.json"
+TASKS = "meta/tasks.parquet"
+EPISODES = "meta/episodes"
+OWN = "meta/menura.json"  # a file of our own: LeRobot warns of keys it does not know in its info.json
+OWN_KEY = b"menura"  # our facts on each episode, in the schema metadata of the episodes' tables
+
+
+@dataclass(frozen=True)
+class Info:
+    """`meta/info.json`.
+
+    Attributes:
+        fps: frames per second.
+        features: key -> {"dtype", "shape", "names", …}.
+        total_episodes: as counted there; the episodes table is the truth.
+        data_path, video_path: templates with `chunk_index`, `file_index` and `video_key`.
+        robot_type: what was driven.
+        own: what Menura's writer noted in `meta/menura.json`; empty for data of others.
+    """
+
+    fps: float
+    features: Mapping[str, Mapping[str, Any]]
+    total_episodes: int
+    data_path: str
+    video_path: str | None
+    robot_type: str | None
+    own: Mapping[str, Any]
+
+
+def read_info(root: Path) -> Info:
+    path = root / INFO
+    raw = _read_json(path)
+    version = str(raw.get("codebase_version", "unknown"))
+    if not version.startswith("v3."):
+        raise DataError(
+            f"{path}: expected codebase_version v3.0, got {version}. "
+            f"Convert it with lerobot's convert_dataset_v21_to_v30, or fetch the v3.0 revision."
+        )
+    missing = [key for key in ("fps", "features", "total_episodes", "data_path") if key not in raw]
+    if missing:
+        raise DataError(f"{path}: expected keys fps, features, total_episodes and data_path, {missing} missing.")
+    if not raw["fps"] > 0:
+        raise DataError(f"{path}: fps: expected > 0, got {raw['fps']}.")
+    own = root / OWN
+    return Info(
+        fps=float(raw["fps"]),
+        features=raw["features"],
+        total_episodes=int(raw["total_episodes"]),
+        data_path=raw["data_path"],
+        video_path=raw.get("video_path"),
+        robot_type=raw.get("robot_type"),
+        own=_read_json(own) if own.exists() else {},
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected a file, found none. Fetch the dataset again.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not JSON ({error}). Fetch the file again.") from error
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(raw).__name__}. Fetch the file again.")
+    return raw
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """Where each episode of one camera lies; every array is (E,)."""
+
+    chunk: NDArray[np.int64]
+    file: NDArray[np.int64]
+    from_timestamp: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpisodeTable:
+    """`meta/episodes/**`: one row an episode, in order; every array is (E,).
+
+    Attributes:
+        length: frames.
+        chunk, file: which data file.
+        offset: the episode's first row in that file.
+        first: the episode's first row in the dataset (column `dataset_from_index`).
+        tasks: the tasks in words; empty lists where the column is absent.
+        videos: camera key -> where its frames are.
+        own: facts that Menura's writer noted on each episode; empty for data of others.
+    """
+
+    length: NDArray[np.int64]
+    chunk: NDArray[np.int64]
+    file: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    first: NDArray[np.int64]
+    tasks: list[list[str]]
+    videos: Mapping[str, VideoSpan]
+    own: list[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
+def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
+    """The episodes table, without the statistics in it."""
+    paths = sorted((root / EPISODES).glob("chunk-*/file-*.parquet"))
+    if not paths:
+        raise DataError(f"{root / EPISODES}: expected chunk-*/file-*.parquet, found none. Fetch the dataset again.")
+    columns = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+    video_columns = [
+        f"videos/{key}/{part}" for key in video_keys for part in ("chunk_index", "file_index", "from_timestamp")
+    ]
+    tables, own = [], []
+    for path in paths:
+        with open_parquet(path) as file:
+            present = set(file.schema_arrow.names)
+            missing = [column for column in (*columns, *video_columns) if column not in present]
+            if missing:
+                raise DataError(f"{path}: expected columns {missing}, found none of them. Fetch the dataset again.")
+            optional = [column for column in ("tasks",) if column in present]
+            tables.append(read_parquet(path, file, [*columns, *video_columns, *optional]))
+            noted = (file.schema_arrow.metadata or {}).get(OWN_KEY)
+            facts = json.loads(noted)["episodes"] if noted else [{}] * file.metadata.num_rows
+            own.extend(facts)
+    table = pa.concat_tables(tables, promote_options="default")
+    episode = _int(table, "episode_index")
+    if not np.array_equal(episode, np.arange(len(episode))):
+        wrong = int(np.flatnonzero(episode != np.arange(len(episode)))[0])
+        raise DataError(
+            f"{root / EPISODES}: expected row {wrong} to be episode {wrong}, got episode {episode[wrong]}. "
+            f"A file of the table is missing or doubled; fetch the dataset again."
+        )
+    chunk, file_index, first = (_int(table, c) for c in ("data/chunk_index", "data/file_index", "dataset_from_index"))
+    tasks = table.column("tasks").to_pylist() if "tasks" in table.column_names else [[]] * len(episode)
+    return EpisodeTable(
+        length=_int(table, "length"),
+        chunk=chunk,
+        file=file_index,
+        offset=first - _first_of_file(chunk, file_index, first),
+        first=first,
+        tasks=tasks,
+        videos={
+            key: VideoSpan(
+                chunk=_int(table, f"videos/{key}/chunk_index"),
+                file=_int(table, f"videos/{key}/file_index"),
+                from_timestamp=table.column(f"videos/{key}/from_timestamp").to_numpy(),
+            )
+            for key in video_keys
+        },
+        own=own,
+    )
+
+
+def _int(table: pa.Table, column: str) -> NDArray[np.int64]:
+    return table.column(column).to_numpy().astype(np.int64, copy=False)  # type: ignore[no-any-return]
+
+
+def _first_of_file(chunk: NDArray[np.int64], file: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each episode, the dataset row at which its data file begins."""
+    _, file_id = np.unique(np.stack([chunk, file], axis=1), axis=0, return_inverse=True)
+    file_id = file_id.reshape(-1)
+    begin = np.full(file_id.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(begin, file_id, first)
+    return begin[file_id]
+
+
+def read_tasks(root: Path) -> list[str]:
+    """Task texts by `task_index`; empty where the dataset has no language.
+
+    The text is a pandas index there, so its column may have any name.
+    """
+    path = root / TASKS
+    if not path.exists():
+        return []
+    with open_parquet(path) as file:
+        table = read_parquet(path, file, None)
+    texts = next((name for name in ("task", "__index_level_0__") if name in table.column_names), None)
+    if texts is None or "task_index" not in table.column_names:
+        raise DataError(
+            f"{path}: expected columns task and task_index, got {table.column_names}. Fetch the file again."
+        )
+    by_index = dict(zip(table.column("task_index").to_pylist(), table.column(texts).to_pylist(), strict=True))
+    return [by_index.get(index, "") for index in range(max(by_index, default=-1) + 1)]
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The file, memory-mapped; DataError where it is absent or has no footer."""
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected a file, found none. Fetch the dataset again.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: damaged or cut off ({_first_line(error)}). Fetch the file again.") from error
+
+
+def read_parquet(
+    path: Path, file: pq.ParquetFile, columns: list[str] | None, row_groups: list[int] | None = None
+) -> pa.Table:
+    groups = list(range(file.metadata.num_row_groups)) if row_groups is None else row_groups
+    try:
+        return file.read_row_groups(groups, columns=columns, use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: damaged or cut off ({_first_line(error)}). Fetch the file again.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".")
