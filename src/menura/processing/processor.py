@@ -1,0 +1,303 @@
+"""The processor: from raw observations to model inputs, and from model outputs to physical actions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from menura.errors import CheckpointError, ContractError, FeatureMismatch, StatisticsError
+from menura.features import Features
+from menura.files import read_json, write_json
+from menura.processing.images import ImageNormalization, to_channels_first
+from menura.processing.normalizer import FIELDS, Kind, Normalizer, Rows, StatisticsLike
+from menura.processing.observation import prepare_observation
+from menura.processing.settings import OBSERVATION_KEYS, ProcessorConfigLike, ProcessorSettings
+
+CONFIG_FILE = "processor_config.json"
+NORMALIZER_FILE = "normalizer.safetensors"
+ENCODER_FILE = "image_encoder.safetensors"
+
+
+class Processor:
+    """One object for training, evaluation and serving, saved with the weights.
+
+    `prepare` runs where the observation is (CPU: checks, resizes), `inputs` where the model is (uint8 to float,
+    normalization, image encoder), `actions` turns the model's answer into physical units.
+
+    A blind processor hides what tells of the object: those dimensions of the state, and every pixel or image feature,
+    are 0 after normalization.
+    """
+
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        state: Normalizer | None,
+        action: Normalizer,
+        image_encoder: torch.nn.Module | None = None,
+    ) -> None:
+        self.settings = settings
+        self.state_normalizer = state
+        self.action_normalizer = action
+        self.image_encoder = image_encoder
+        self.device = torch.device("cpu")
+        _check_widths(settings, state, action)
+        if (settings.image_encoder is None) != (image_encoder is None):
+            raise ContractError(
+                f"image_encoder: expected {settings.image_encoder}, got {image_encoder}. "
+                "Give the module with its specification, or neither."
+            )
+        # An encoder is promised pixels in [0, 1]; what it needs beyond that is its own affair.
+        normalization = "zero_one" if image_encoder is not None else settings.image_normalize
+        self._pixels = ImageNormalization.parse(normalization).table()
+        hidden = settings.features.state.object_indices if settings.blind and settings.features.state else ()
+        self._hidden = torch.tensor(hidden, dtype=torch.int64)
+        if image_encoder is not None:
+            image_encoder.eval().requires_grad_(False)
+
+    @classmethod
+    def build(
+        cls,
+        config: ProcessorConfigLike,
+        features: Features,
+        statistics: Mapping[str, Mapping[str, StatisticsLike]],
+        policy_config: Any,
+        blind: bool = False,
+        *,
+        uses: Collection[str] = OBSERVATION_KEYS,
+        image_encoder: torch.nn.Module | None = None,
+        image_encoder_spec: Mapping[str, Any] | None = None,
+    ) -> Processor:
+        """A new processor.
+
+        Args:
+            config: the `processor:` section of a task.
+            features: of the data.
+            statistics: dataset name -> {"state": Statistics, "action": Statistics}, in the order of `dataset_id`.
+            policy_config: says `camera_names`, `image_size`, `image_normalize`, `n_obs_steps`, `observation_offsets`.
+            blind: hide the object from the policy.
+            uses: the batch keys the policy reads (`Contract.of(policy_class)`); others are not asked for.
+            image_encoder: a frozen module with `feature_dim`, (N, 3, H, W) in [0, 1] -> (N, feature_dim).
+            image_encoder_spec: `{"class": …, "args": …}` it was made from.
+        """
+        settings = ProcessorSettings.of(
+            config,
+            features,
+            list(statistics),
+            policy_config,
+            blind=blind,
+            uses=uses,
+            image_encoder=image_encoder_spec,
+        )
+
+        def normalizer(feature: str, kind: Kind, mask: tuple[bool, ...] | None) -> Normalizer:
+            rows = []
+            for name, of_dataset in statistics.items():
+                if feature not in of_dataset:
+                    raise StatisticsError(f"{feature} statistics of dataset {name!r}: expected them, got nothing.")
+                rows.append(of_dataset[feature])
+            return Normalizer(kind, rows, feature=feature, mask=mask)
+
+        state = None
+        if features.state_dim:
+            state = normalizer("state", settings.state, settings.state_mask)
+        action = normalizer("action", settings.action, settings.action_mask)
+        return cls(settings, state, action, image_encoder if settings.image_encoder is not None else None)
+
+    @property
+    def features(self) -> Features:
+        return self.settings.features
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras the policy is given, in order."""
+        return self.settings.camera_names
+
+    @property
+    def required_cameras(self) -> tuple[str, ...]:
+        """The cameras an observation must hold: none when blind, so that nothing is drawn in vain."""
+        return () if self.settings.blind else self.settings.camera_names
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        return self.settings.image_size
+
+    @property
+    def observation_steps(self) -> int:
+        return self.settings.observation_steps
+
+    @property
+    def blind(self) -> bool:
+        return self.settings.blind
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return self.settings.dataset_names
+
+    def prepare(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        """Check a raw observation and resize its images; what comes out is what `windows` and `collate` give.
+
+        Args:
+            observation: `state` (B, D) float; `images` {camera: (B, H, W, 3) uint8, or float in [0, 1]}; `task` a list
+                of B texts. A time axis (O) after B where `observation_steps` > 1. Further cameras are not looked at.
+
+        Returns:
+            `state` (B, [O,] D) float32, `image` (B, [O,] K, h, w, 3) uint8, `task` list[str], as far as they are used.
+
+        Raises:
+            FeatureMismatch: something is missing, of the wrong shape or type, or not finite.
+        """
+        return prepare_observation(observation, self.settings)
+
+    def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A collated batch -> what the model is given, on this processor's device.
+
+        `state` and `actions` are normalized; `image` becomes (B, [O,] K, 3, h, w) float32, or with an image encoder
+        (B, [O,] K * F), which `image_features` names too; features already computed pass. Everything else passes.
+        """
+        moved = {
+            key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
+        }
+        dataset_id = moved.get("dataset_id", 0)
+        if "state" in moved and self.state_normalizer is not None:
+            state = self.state_normalizer.normalize(moved["state"], dataset_id)
+            moved["state"] = state.index_fill_(-1, self._hidden, 0.0) if len(self._hidden) else state
+        if "actions" in moved:
+            moved["actions"] = self.action_normalizer.normalize(moved["actions"], dataset_id)
+        if self.image_encoder is not None:
+            self._encoder_inputs(moved)
+        elif "image" in moved:
+            image = self._to_float(moved["image"])
+            moved["image"] = image.zero_() if self.blind else image
+        return moved
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, [O,] K, H, W, 3) uint8 -> (B, [O,] K * F): each camera's features, in order. Needs an image encoder."""
+        if self.image_encoder is None:
+            raise ContractError("encode_images: expected an image encoder, got none. Set image_encoder in the task.")
+        pixels = self._to_float(images.to(self.device))  # (B, [O,] K, 3, H, W)
+        with torch.no_grad():
+            features = self.image_encoder(pixels.flatten(0, -4))
+        expected = (pixels.shape[:-3].numel(), getattr(self.image_encoder, "feature_dim", None))
+        if tuple(features.shape) != expected:
+            raise ContractError(
+                f"{type(self.image_encoder).__name__}: expected features of shape {expected} (feature_dim), "
+                f"got {tuple(features.shape)}."
+            )
+        result: torch.Tensor = features.to(torch.float32).reshape(*pixels.shape[:-4], -1)
+        return result
+
+    def actions(self, normalized: torch.Tensor, dataset_id: torch.Tensor | int = 0) -> torch.Tensor:
+        """(B, [T,] A) normalized -> float32 in physical units."""
+        return self.action_normalizer.unnormalize(normalized.to(torch.float32), dataset_id)
+
+    def to(self, device: torch.device | str) -> Processor:
+        """Move everything `inputs` and `actions` need to a device."""
+        self.device = torch.device(device)
+        if self.state_normalizer is not None:
+            self.state_normalizer.to(self.device)
+        self.action_normalizer.to(self.device)
+        self._pixels, self._hidden = self._pixels.to(self.device), self._hidden.to(self.device)
+        if self.image_encoder is not None:
+            self.image_encoder.to(self.device)
+        return self
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `processor_config.json`, `normalizer.safetensors`, and the image encoder's weights if there is one."""
+        directory = Path(directory)
+        write_json(directory / CONFIG_FILE, self.settings.to_dict())
+        tables = {
+            f"{normalizer.feature}.{name}": table
+            for normalizer in (self.state_normalizer, self.action_normalizer)
+            if normalizer is not None
+            for name, table in normalizer.tables.items()
+        }
+        save_arrays(tables, directory / NORMALIZER_FILE)
+        if self.image_encoder is not None:
+            weights = {name: tensor.contiguous() for name, tensor in self.image_encoder.state_dict().items()}
+            save_file(weights, directory / ENCODER_FILE)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, image_encoder: torch.nn.Module | None = None) -> Processor:
+        """Read `save_pretrained` back.
+
+        Args:
+            image_encoder: a module of the class and arguments in `read_settings(directory).image_encoder`; its weights
+                are replaced by the saved ones.
+
+        Raises:
+            CheckpointError, StatisticsError: a file is missing, damaged, or does not fit the others.
+        """
+        directory = Path(directory)
+        settings = read_settings(directory)
+        path = directory / NORMALIZER_FILE
+        try:
+            tables = load_arrays(path)
+        except FileNotFoundError:
+            raise StatisticsError(f"{path}: expected the dataset's statistics, got no file.") from None
+        except SafetensorError as problem:
+            raise StatisticsError(f"{path}: expected a safetensors file, got {problem}.") from None
+        state = None
+        if settings.features.state_dim:
+            state = _normalizer(tables, "state", settings.state, settings.state_mask, settings)
+        action = _normalizer(tables, "action", settings.action, settings.action_mask, settings)
+        if image_encoder is not None:
+            image_encoder.load_state_dict(load_file(directory / ENCODER_FILE))
+        return cls(settings, state, action, image_encoder)
+
+    def _to_float(self, images: torch.Tensor) -> torch.Tensor:
+        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+            got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+            raise FeatureMismatch(f"image: expected a uint8 tensor (B, [O,] K, H, W, 3), got {got}.")
+        if images.shape[-4] != len(self.camera_names):
+            raise FeatureMismatch(f"image: expected cameras {list(self.camera_names)}, got {images.shape[-4]} of them.")
+        return to_channels_first(images, self._pixels)
+
+    def _encoder_inputs(self, moved: dict[str, Any]) -> None:
+        if "image_features" not in moved and "image" in moved:
+            moved["image_features"] = self.encode_images(moved["image"])
+        if "image_features" in moved:
+            features = moved["image_features"]
+            moved["image"] = moved["image_features"] = torch.zeros_like(features) if self.blind else features
+
+
+def read_settings(directory: str | Path) -> ProcessorSettings:
+    """The processor's settings alone, without its statistics."""
+    path = Path(directory) / CONFIG_FILE
+    return ProcessorSettings.from_dict(read_json(path, CheckpointError), str(path))
+
+
+def _normalizer(
+    tables: Mapping[str, Any], feature: str, kind: Kind, mask: tuple[bool, ...] | None, settings: ProcessorSettings
+) -> Normalizer:
+    for name in FIELDS:
+        shape = np.shape(tables.get(f"{feature}.{name}", ()))
+        if len(shape) != 2 or shape[0] != len(settings.dataset_names):
+            raise StatisticsError(
+                f"{NORMALIZER_FILE}, {feature}.{name}: expected a row for each of {list(settings.dataset_names)}, "
+                f"got shape {shape}."
+            )
+    rows = [
+        Rows(**{name: tables[f"{feature}.{name}"][index] for name in FIELDS})
+        for index in range(len(settings.dataset_names))
+    ]
+    return Normalizer(kind, rows, feature=feature, mask=mask)
+
+
+def _check_widths(settings: ProcessorSettings, state: Normalizer | None, action: Normalizer) -> None:
+    for name, normalizer, width in (
+        ("state", state, settings.features.state_dim),
+        ("action", action, settings.features.action_dim),
+    ):
+        if normalizer is not None and normalizer.dim != width:
+            raise StatisticsError(
+                f"{name} statistics: expected width {width} as the features say, got {normalizer.dim}."
+            )

@@ -1,0 +1,159 @@
+"""What a processor does, in words and numbers that fit in a JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+from menura.errors import CheckpointError, FeatureMismatch, did_you_mean
+from menura.features import Features
+from menura.processing.images import Resize
+from menura.processing.normalizer import Kind
+
+FORMAT = 1
+OBSERVATION_KEYS = ("state", "image", "task")
+
+
+class ProcessorConfigLike(Protocol):
+    """The `processor:` section of a task."""
+
+    @property
+    def state(self) -> Kind: ...
+    @property
+    def action(self) -> Kind: ...
+    @property
+    def state_mask(self) -> Sequence[bool] | None: ...
+    @property
+    def action_mask(self) -> Sequence[bool] | None: ...
+    @property
+    def resize(self) -> Resize: ...
+
+
+@dataclass(frozen=True)
+class ProcessorSettings:
+    """Everything between raw observations and physical actions but the statistics.
+
+    Attributes:
+        features: what observations and actions mean.
+        keys: which of `OBSERVATION_KEYS` the policy reads; the others need not be given.
+        state, action: the kind of normalization.
+        state_mask, action_mask: True where a dimension is normalized; all, when None.
+        camera_names: the cameras, in the order of the K axis.
+        image_size: (height, width) the policy sees; None without cameras.
+        resize: `stretch` or `pad`.
+        image_normalize: as `ImageNormalization.parse` reads it.
+        observation_steps: O, how many observations the policy is given.
+        blind: the object's state and all pixels are hidden (zero after normalization).
+        dataset_names: row k of the statistics belongs to dataset k.
+        image_encoder: `{"class": …, "args": …}` of the task, or None.
+    """
+
+    features: Features
+    keys: tuple[str, ...]
+    state: Kind
+    action: Kind
+    state_mask: tuple[bool, ...] | None
+    action_mask: tuple[bool, ...] | None
+    camera_names: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    resize: Resize
+    image_normalize: Any
+    observation_steps: int
+    blind: bool
+    dataset_names: tuple[str, ...]
+    image_encoder: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: ProcessorConfigLike,
+        features: Features,
+        dataset_names: Sequence[str],
+        policy_config: Any,
+        *,
+        blind: bool,
+        uses: Collection[str],
+        image_encoder: Mapping[str, Any] | None,
+    ) -> ProcessorSettings:
+        """What a policy with `policy_config` needs; `uses` are the batch keys it reads."""
+        used = {"image" if key == "image_features" else key for key in uses}
+        keys = tuple(key for key in OBSERVATION_KEYS if key in used)
+        cameras = _camera_names(policy_config, features) if "image" in keys else ()
+        return cls(
+            features=features,
+            keys=keys,
+            state=config.state,
+            action=config.action,
+            state_mask=None if config.state_mask is None else tuple(config.state_mask),
+            action_mask=None if config.action_mask is None else tuple(config.action_mask),
+            camera_names=cameras,
+            image_size=_image_size(getattr(policy_config, "image_size", None), cameras, features),
+            resize=config.resize,
+            image_normalize=getattr(policy_config, "image_normalize", None) or "zero_one",
+            observation_steps=_observation_steps(policy_config),
+            blind=blind,
+            dataset_names=tuple(dataset_names),
+            image_encoder=image_encoder if cameras else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; `from_dict` reads it back equal."""
+        return {"format": FORMAT, **asdict(self), "features": self.features.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> ProcessorSettings:
+        """Read `to_dict`; CheckpointError names `where` and what is missing, unknown or of another format."""
+        if data.get("format") != FORMAT:
+            raise CheckpointError(f"{where}: expected format {FORMAT}, got {data.get('format')!r}.")
+        names = {field.name for field in fields(cls)}
+        for name in sorted(set(data) - names - {"format"}):
+            raise CheckpointError(f"{where}: expected known keys, got {name!r}{did_you_mean(name, names)}.")
+        for name in sorted(names - set(data)):
+            raise CheckpointError(f"{where}: expected the key {name!r}, got nothing.")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        values["image_normalize"] = data["image_normalize"]
+        values["features"] = Features.from_dict(data["features"])
+        del values["format"]
+        return cls(**values)
+
+
+def _camera_names(policy_config: Any, features: Features) -> tuple[str, ...]:
+    """The cameras the policy's config names; every camera of the data when it does not say."""
+    named = getattr(policy_config, "camera_names", None)
+    if named is None:
+        return tuple(features.cameras)
+    for name in named:
+        if name not in features.cameras:
+            raise FeatureMismatch(
+                f"camera_names: expected some of {list(features.cameras)}, "
+                f"got {name!r}{did_you_mean(name, features.cameras)}."
+            )
+    return tuple(named)
+
+
+def _image_size(value: Any, cameras: tuple[str, ...], features: Features) -> tuple[int, int] | None:
+    if not cameras:
+        return None
+    if isinstance(value, int):
+        return (value, value)
+    if value is not None:
+        if len(value) != 2:
+            raise FeatureMismatch(f"image_size: expected (height, width), got {value!r}.")
+        return (int(value[0]), int(value[1]))
+    sizes = {(features.cameras[name].height, features.cameras[name].width) for name in cameras}
+    if len(sizes) > 1:
+        raise FeatureMismatch(
+            f"image_size: expected one size for {list(cameras)}, got {sorted(sizes)}. "
+            "Set image_size in the policy's args."
+        )
+    return sizes.pop()
+
+
+def _observation_steps(policy_config: Any) -> int:
+    offsets = getattr(policy_config, "observation_offsets", None)
+    if offsets is not None:
+        return len(offsets)
+    return int(getattr(policy_config, "n_obs_steps", None) or 1)
