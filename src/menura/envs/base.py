@@ -1,0 +1,144 @@
+"""What an environment of Menura is. Torch-free.
+
+An observation is `{"state": (D,) float32, "images": {camera: (H, W, 3) uint8}, "task": str}`; `info["success"]` says
+whether the task is solved at this very step.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import string
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from menura.data.episode import Float32, UInt8
+from menura.errors import ContractError, EnvironmentFailure
+from menura.features import Features
+
+Observation = dict[str, Any]
+
+
+class SimEnv(gymnasium.Env[Observation, Float32]):
+    """A simulated environment whose steps can be taken without drawing any camera.
+
+    A subclass sets the attributes, calls `declare_spaces` at the end of its `__init__`, and implements `start`,
+    `apply`, `state`, `image` and `render`. The step limit is kept and actions are checked here.
+
+    Attributes:
+        features: what observations and actions mean.
+        task: the instruction in words.
+        max_episode_steps: steps after which an episode is truncated.
+        success_rule: when `info["success"]` is true, in words.
+        noisy_actions: (A,) bool, the action dimensions that noise may be added to (not those of grippers).
+        packages: the packages whose versions are part of the protocol.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (gymnasium declares it so)
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    features: Features
+    task: str
+    max_episode_steps: int
+    success_rule: str
+    noisy_actions: NDArray[np.bool_]
+
+    def declare_spaces(self, low: ArrayLike, high: ArrayLike) -> None:
+        """Sets `action_space` to the bounds (A,), which are true of the actuators, and `observation_space`."""
+        self.action_space = spaces.Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+        images: dict[str, spaces.Space[Any]] = {
+            name: spaces.Box(0, 255, (camera.height, camera.width, 3), np.uint8)
+            for name, camera in self.features.cameras.items()
+        }
+        self.observation_space = spaces.Dict(
+            {
+                "state": spaces.Box(-np.inf, np.inf, (self.features.state_dim,), np.float32),
+                "images": spaces.Dict(images),
+                "task": spaces.Text(max_length=1000, min_length=0, charset=string.printable + self.task),
+            }
+        )
+        self._steps: int | None = None  # None before the first reset
+
+    # What a subclass implements.
+
+    def start(self, seed: int) -> None:
+        """Begins the episode that `seed`, and nothing that came before, determines."""
+        raise NotImplementedError
+
+    def apply(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Executes a checked (A,) action; returns reward, success, terminated, further info."""
+        raise NotImplementedError
+
+    def state(self) -> Float32:
+        """(D,) the state vector now."""
+        raise NotImplementedError
+
+    def image(self, camera: str) -> UInt8:
+        """(H, W, 3) what `camera` sees now."""
+        raise NotImplementedError
+
+    def render(self) -> UInt8:
+        """(H, W, 3) RGB, a view for the video, independent of the cameras of the observation."""
+        raise NotImplementedError
+
+    # What everyone calls.
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begins the episode that `seed` alone determines; without one a seed is drawn, and told in `info["seed"]`."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        self.start(seed)
+        self._steps = 0
+        return self.observe(), {"seed": seed, "success": False}
+
+    def step(self, action: Float32) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """`advance`, then `observe`."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.observe(), reward, terminated, truncated, info
+
+    def advance(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Executes `action` (A,) without drawing any camera; returns reward, terminated, truncated, info."""
+        if self._steps is None or self._steps >= self.max_episode_steps:
+            when = (
+                "before the first reset" if self._steps is None else f"past the limit of {self.max_episode_steps} steps"
+            )
+            raise EnvironmentFailure(f"{type(self).__name__}: expected reset(), got a step {when}. Call reset() first.")
+        reward, success, terminated, info = self.apply(self._checked(action))
+        self._steps += 1
+        return reward, terminated, self._steps >= self.max_episode_steps, {**info, "success": success}
+
+    def observe(self) -> Observation:
+        """What is seen now; draws each camera of the features once."""
+        return {
+            "state": self.state(),
+            "images": {camera: self.image(camera) for camera in self.features.cameras},
+            "task": self.task,
+        }
+
+    def protocol(self) -> dict[str, Any]:
+        """The JSON-able facts under which a success rate was measured."""
+        return {
+            "environment": type(self).__name__,
+            "task": self.task,
+            "success_rule": self.success_rule,
+            "max_episode_steps": self.max_episode_steps,
+            "features": self.features.to_dict(),
+            "versions": {package: importlib.metadata.version(package) for package in self.packages},
+        }
+
+    def _checked(self, action: ArrayLike) -> Float32:
+        array = np.asarray(action, dtype=np.float32)
+        if array.shape != (self.features.action_dim,):
+            raise ContractError(
+                f"{type(self).__name__} action: expected shape ({self.features.action_dim},) "
+                f"({', '.join(self.features.action.names)}), got {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise ContractError(f"{type(self).__name__} action: expected finite values, got {array.tolist()}.")
+        return array
