@@ -1,0 +1,295 @@
+"""Windows: a dataset as batches of observations and action chunks, gathered by integer frame from the store.
+
+Shapes: B batch, O observation steps, T chunk, K cameras, H W pixels, D state, A action, N frames, E episodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from menura.data.episode import Frames, UInt8
+from menura.data.opening import open_dataset
+from menura.data.statistics import Statistics, StatisticsBuilder
+from menura.data.store import BUDGET_BYTES, Store, build_store
+from menura.data.store_writing import ImageEncoder
+from menura.errors import DataError
+from menura.features import Features
+from menura.files import read_json, write_json
+from menura.processing.images import Resize
+
+Int64 = NDArray[np.int64]
+Batch = dict[str, Any]
+
+
+class Windows(Dataset[Batch]):
+    """A map-style dataset with one item a frame: the observation there and the actions that follow.
+
+    `windows[i]` is one item, `windows.__getitems__(indices)` a batch (B first), which is what a `DataLoader` asks for:
+
+    ==================== =============================== =========================================================
+    key                  shape of an item                what
+    ==================== =============================== =========================================================
+    state                ([O,] D) float32                absent where the dataset has none
+    image                ([O,] K, H, W, 3) uint8         a dict camera -> ([O,] H, W, 3) where sizes differ
+    image_features       ([O,] F) float32                instead of `image`, with an image encoder
+    observation_is_pad   (O,) bool                       before the start or past the end; only with a time axis
+    actions              (T, A) float32, or (A,)         (A,) when `action_offsets` is None
+    is_pad               (T,) bool, or ()                before the start or past the end
+    task                 str                             a list in a batch
+    timestep             () int64                        the frame's number in its episode
+    dataset_id           () int64                        the part's number in a mixture, else 0
+    ==================== =============================== =========================================================
+
+    O is there when there are two observation offsets or more. Where a window leaves its episode, the nearest frame is
+    repeated.
+
+    Args:
+        store: where the rows are.
+        observation_offsets: frames of the observations, relative to the item's.
+        action_offsets: frames of the chunk; None for the item's own action without a time axis.
+        episodes: numbers of the episodes to use, in order; None for all.
+    """
+
+    dataset_id = 0
+
+    def __init__(
+        self,
+        store: Store,
+        observation_offsets: Sequence[int] | Int64 = (0,),
+        action_offsets: Sequence[int] | Int64 | None = (0,),
+        *,
+        episodes: Sequence[int] | Int64 | None = None,
+    ) -> None:
+        self.store = store
+        self.observation_offsets = _offsets("observation_offsets", observation_offsets)
+        self.action_offsets = None if action_offsets is None else _offsets("action_offsets", action_offsets)
+        self.episodes: Int64 = _episodes(episodes, len(store.starts) - 1)
+        self.lengths: Int64 = np.diff(store.starts)[self.episodes]
+        """(E,) frames of each episode used."""
+        self._ends: Int64 = np.cumsum(self.lengths)  # (E,) one past the last item of each episode
+        # The tables as plain arrays: every slice of a np.memmap pays for its subclass.
+        self._state, self._action = np.asarray(store.state), np.asarray(store.action)
+        self._image_features = None if store.image_features is None else np.asarray(store.image_features)
+        self._images = {
+            camera: np.asarray(frames) if isinstance(frames, np.memmap) else frames
+            for camera, frames in store.images.items()
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.store, self.observation_offsets, self.action_offsets, self.episodes)
+
+    @property
+    def name(self) -> str:
+        return self.store.name
+
+    @property
+    def features(self) -> Features:
+        """What the items mean; the cameras at the size delivered, in the order of K."""
+        return self.store.features
+
+    @property
+    def fps(self) -> float:
+        return self.store.features.fps
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Batch:
+        return {key: _first(value) for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int] | Int64) -> Batch:
+        """The items at `indices` as one batch of freshly made arrays.
+
+        Raises:
+            IndexError: an index below 0 or not below `len(self)`.
+        """
+        rows, first, last, episodes = self._locate(indices)
+        observed, observed_pad = _clip(rows, self.observation_offsets, first, last)  # (B, O)
+        if len(self.observation_offsets) == 1:
+            observed = observed[:, 0]  # (B,)
+        batch: Batch = {}
+        if self._state.shape[1]:
+            batch["state"] = self._state.take(observed, axis=0)
+        if self._image_features is not None:
+            batch["image_features"] = self._image_features.take(observed, axis=0)
+        elif self._images:
+            batch["image"] = self._gather_images(observed)
+        if len(self.observation_offsets) > 1:
+            batch["observation_is_pad"] = observed_pad
+        if self.action_offsets is None:
+            batch["actions"], batch["is_pad"] = self._action.take(rows, axis=0), np.zeros(len(rows), bool)
+        else:
+            acted, batch["is_pad"] = _clip(rows, self.action_offsets, first, last)  # (B, T)
+            batch["actions"] = self._action.take(acted, axis=0)
+        tasks = self.store.tasks
+        batch["task"] = [tasks[number] for number in self.store.task_index[episodes].tolist()]
+        batch["timestep"] = rows - first
+        batch["dataset_id"] = np.full(len(rows), self.dataset_id, np.int64)
+        return batch
+
+    def episode_of(self, index: int) -> int:
+        """The number, in the dataset, of the episode that item `index` lies in."""
+        return int(self._locate([index])[3][0])
+
+    def split(self, validation: float | Sequence[int], seed: int = 0) -> tuple[Windows, Windows]:
+        """(training, validation) windows of whole episodes.
+
+        Args:
+            validation: the share of episodes, between 0 and 1, drawn at random; or the numbers of the episodes.
+            seed: of the draw.
+        """
+        if isinstance(validation, (int, float)):
+            count = round(validation * len(self.episodes))
+            if not 0 < count < len(self.episodes):
+                raise DataError(
+                    f"split of {self.name!r}: expected a share that leaves episodes on both sides of "
+                    f"{len(self.episodes)}, got {validation}. Choose another share or give the episodes."
+                )
+            chosen = np.random.default_rng(seed).permutation(self.episodes)[:count]
+        else:
+            chosen = _episodes(validation, len(self.store.starts) - 1)
+        held_out = np.isin(self.episodes, chosen)
+        return self._of(self.episodes[~held_out]), self._of(self.episodes[held_out])
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Exact statistics of `state` (absent where there is none) and `action`, every frame counted once.
+
+        Computed when first asked for and kept in the store's directory.
+        """
+        tables = {"state": self._state, "action": self._action}
+        return {name: self._statistics(name, table) for name, table in tables.items() if table.shape[1]}
+
+    def _statistics(self, name: str, table: NDArray[np.float32]) -> Statistics:
+        digest = hashlib.sha256(self.episodes.tobytes()).hexdigest()[:16]
+        kept = self.store.directory / f"statistics.{name}.{digest}.json"
+        if kept.exists():
+            return Statistics.from_dict(read_json(kept, DataError))
+        feature = self.features.state if name == "state" else self.features.action
+        builder = StatisticsBuilder(feature=f"{name} of {self.name!r}", names=feature.names if feature else None)
+        for start, end in self._runs():
+            builder.update(table[start:end])
+        statistics = builder.result()
+        if os.access(self.store.directory, os.W_OK):  # a store shared by others may be for reading only
+            write_json(kept, statistics.to_dict())
+        return statistics
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """The rows (start, end) of the episodes used, neighbouring episodes joined."""
+        used = np.sort(self.episodes)
+        for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
+            yield int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1])
+
+    def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
+        """(B,) each: the store's row of every item, the first and last row of its episode, the episode's number."""
+        items = np.asarray(indices, np.int64)
+        if len(items) and not 0 <= items.min() <= items.max() < len(self):
+            raise IndexError(f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}.")
+        used = self._ends.searchsorted(items, side="right")
+        episodes = self.episodes[used]
+        last = self.store.starts[episodes + 1] - 1
+        return items - self._ends[used] + last + 1, self.store.starts[episodes], last, episodes
+
+    def _gather_images(self, rows: Int64) -> UInt8 | dict[str, UInt8]:
+        """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
+        sizes = {frames.shape[1:] for frames in self._images.values()}
+        if len(sizes) == 1:
+            images = np.empty((*rows.shape, len(self._images), *sizes.pop()), np.uint8)
+            for number, frames in enumerate(self._images.values()):
+                _read(frames, rows.ravel(), images.reshape(-1, *images.shape[-4:])[:, number])
+            return images
+        by_camera = {}
+        for camera, frames in self._images.items():
+            by_camera[camera] = np.empty((*rows.shape, *frames.shape[1:]), np.uint8)
+            _read(frames, rows.ravel(), by_camera[camera].reshape(-1, *frames.shape[1:]))
+        return by_camera
+
+    def _of(self, episodes: Int64) -> Windows:
+        return Windows(self.store, self.observation_offsets, self.action_offsets, episodes=episodes)
+
+
+def windows(
+    dataset: object,
+    observation_offsets: Sequence[int] = (0,),
+    action_offsets: Sequence[int] | None = (0,),
+    *,
+    cameras: Sequence[str] | None = None,
+    image_size: tuple[int, int] | int | None = None,
+    resize: Resize = "stretch",
+    cache_dir: str | Path | None = None,
+    store: str = "auto",
+    budget_bytes: float = BUDGET_BYTES,
+    num_workers: int | None = None,
+    progress: bool = True,
+    image_encoder: ImageEncoder | None = None,
+    encoder_fingerprint: str | None = None,
+) -> Windows:
+    """Windows over a dataset; its store is built first where it is not there yet.
+
+    Args:
+        dataset: a path, a spec, a reader, or any object with `__len__` and `episode(i)`: what `open_dataset` takes.
+        observation_offsets: frames of the observations, relative to the item's; `(-1, 0)` gives two steps.
+        action_offsets: frames of the chunk; None for one action without a time axis.
+        cameras, image_size, resize, cache_dir, budget_bytes, num_workers, progress, image_encoder,
+            encoder_fingerprint: as `build_store` says.
+        store: its mode: `auto`, `raw`, `jpeg` or `video`.
+    """
+    built = build_store(
+        open_dataset(dataset),
+        cameras=cameras,
+        image_size=image_size,
+        resize=resize,
+        cache_dir=cache_dir,
+        budget_bytes=budget_bytes,
+        num_workers=num_workers,
+        progress=progress,
+        mode=store,
+        image_encoder=image_encoder,
+        encoder_fingerprint=encoder_fingerprint,
+    )
+    return Windows(built, observation_offsets, action_offsets)
+
+
+def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64, NDArray[np.bool_]]:
+    """(B, n) each: the row at every offset, or the nearest one of the episode; and where that was needed."""
+    wanted = rows[:, None] + offsets
+    clipped = np.clip(wanted, first[:, None], last[:, None])
+    return clipped, clipped != wanted
+
+
+def _read(frames: Frames, rows: Int64, out: UInt8) -> None:
+    """Put the frames at `rows` (n,) into `out` (n, H, W, 3), a view of a batch."""
+    if isinstance(frames, np.ndarray):
+        for place, row in enumerate(rows.tolist()):
+            out[place] = frames[row]
+    else:
+        out[:] = frames[rows]
+
+
+def _first(value: Any) -> Any:
+    return {key: part[0] for key, part in value.items()} if isinstance(value, Mapping) else value[0]
+
+
+def _offsets(name: str, offsets: Sequence[int] | Int64) -> Int64:
+    values = np.asarray(offsets)
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
+        raise DataError(f"{name}: expected one or more whole numbers of frames, got {offsets!r}. Time is in frames.")
+    return values.astype(np.int64)
+
+
+def _episodes(episodes: Sequence[int] | Int64 | None, count: int) -> Int64:
+    chosen = np.arange(count) if episodes is None else np.asarray(episodes, np.int64)
+    if not len(chosen) or not 0 <= chosen.min() <= chosen.max() < count or len(np.unique(chosen)) < len(chosen):
+        raise DataError(f"episodes: expected one or more different numbers 0 … {count - 1}, got {episodes!r}.")
+    return chosen
+
+
+def _rebuild(store: Store, observation_offsets: Int64, action_offsets: Int64 | None, episodes: Int64) -> Windows:
+    return Windows(store, observation_offsets, action_offsets, episodes=episodes)
