@@ -1,0 +1,85 @@
+"""What is said between the scheduler of rollouts and the processes that step the environments. Torch-free.
+
+First a `Setup`; a `Conduct` before each evaluation; then batches of jobs, `{slot: job}`, each answered by
+`{slot: reply}`: the observation that the slot's next plan is to be made from, or its finished episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from menura.data.episode import Float32
+from menura.envs.base import Observation
+from menura.evaluation.results import EpisodeResult
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message.
+
+    Attributes:
+        env: `{"class": …, "args": …}`.
+        project: directory of the user's project, where its classes are found.
+    """
+
+    env: dict[str, Any]
+    project: Path | None
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Answered by the Description of the environment in `slot`."""
+
+    slot: int
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How the episodes of one evaluation are run.
+
+    Attributes:
+        cameras: those the policy looks at; no other is drawn.
+        one_plan: an episode ends with its first plan (recorded actions).
+        stop_at_success: end an episode at its first successful step.
+        videos: directory for the videos; None for none.
+        video_fps: their frames per second.
+    """
+
+    cameras: tuple[str, ...]
+    one_plan: bool
+    stop_at_success: bool
+    videos: str | None
+    video_fps: float
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Start episode `index` from `seed`."""
+
+    index: int
+    seed: int
+    video: bool
+
+
+@dataclass(frozen=True)
+class Execute:
+    """Take these actions (n, A), physical units, until they or the episode end."""
+
+    actions: Float32
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an environment says of itself."""
+
+    features: dict[str, Any]
+    protocol: dict[str, Any]
+    max_episode_steps: int
+    action_low: list[float]
+    action_high: list[float]
+
+
+Job = Begin | Execute
+Reply = Observation | EpisodeResult

@@ -1,0 +1,54 @@
+"""What is shown while episodes run: how many, how many succeed, how certain that is, how long it will take."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from menura.evaluation.results import EpisodeResult
+from menura.evaluation.statistics import wilson
+
+
+class EpisodeProgress:
+    """A live line on a terminal; nothing elsewhere."""
+
+    def __init__(self, title: str, total: int, finished: int = 0, successes: int = 0, enabled: bool = True) -> None:
+        self._finished, self._successes = finished, successes
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            disable=not enabled,
+        )
+        self._task = self._progress.add_task(title, total=total, completed=finished, rate=self._rate(), speed="")
+
+    def add(self, episode: EpisodeResult) -> None:
+        self._finished += 1
+        self._successes += episode.success
+        speed = self._progress.tasks[0].speed
+        self._progress.update(
+            self._task,
+            completed=self._finished,
+            rate=self._rate(),
+            speed=f"{speed:.2g} episodes/s" if speed else "",
+        )
+
+    def _rate(self) -> str:
+        if not self._finished:
+            return ""
+        low, high = wilson(self._successes, self._finished)
+        return f"{self._successes / self._finished:.0%} succeed [{low:.0%}, {high:.0%}]"
+
+    def __enter__(self) -> EpisodeProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()

@@ -1,0 +1,155 @@
+"""What an evaluation found: every episode, the success rate with its interval, the protocol; `results.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from menura.errors import DataError
+from menura.evaluation.protocol import fingerprint
+from menura.evaluation.statistics import wilson
+from menura.files import read_json, write_json
+
+FILE_NAME = "results.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One rollout.
+
+    Attributes:
+        index: its number, from 0.
+        seed: the seed its environment was reset with.
+        success: whether `info["success"]` was true at some step. Not the same as `terminated`.
+        return_: the sum of rewards; None where that is not finite.
+        steps: steps executed.
+        time_s: simulated seconds, steps / fps.
+        video: path of its video, relative to the results; None where none was recorded.
+    """
+
+    index: int
+    seed: int
+    success: bool
+    return_: float | None
+    steps: int
+    time_s: float
+    video: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The outcome of one evaluation.
+
+    Attributes:
+        episodes: the finished ones, by index.
+        asked: how many were asked for; more than `len(episodes)` only while running or after an interruption.
+        protocol: everything but the policy that shapes an outcome (see `protocol.py`).
+        policy: `name` and `hash` of what was evaluated, and what else its maker says.
+        run: how it was run: processes, versions, wall time. None of it shapes an outcome.
+        baselines: name (`random`, `blind`) -> its results under the same protocol.
+    """
+
+    episodes: tuple[EpisodeResult, ...]
+    asked: int
+    protocol: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    run: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Results] = field(default_factory=dict)
+
+    @property
+    def successes(self) -> int:
+        return sum(episode.success for episode in self.episodes)
+
+    @property
+    def success_rate(self) -> float | None:
+        """Successes / finished episodes; None before the first."""
+        return self.successes / len(self.episodes) if self.episodes else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the success rate."""
+        return wilson(self.successes, len(self.episodes))
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the protocol: two results are comparable when theirs agree."""
+        return fingerprint(self.protocol)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.episodes) == self.asked
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.successes} of {len(self.episodes)} succeed ({low:.0%} to {high:.0%} at 95 % confidence)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict without NaN; `from_dict` reads it back equal."""
+        return {
+            "format": _FORMAT,
+            "success_rate": self.success_rate,
+            "interval": list(self.interval),
+            "successes": self.successes,
+            "asked": self.asked,
+            "fingerprint": self.fingerprint,
+            "policy": dict(self.policy),
+            "protocol": dict(self.protocol),
+            "run": dict(self.run),
+            "baselines": {name: results.to_dict() for name, results in self.baselines.items()},
+            "episodes": [_episode_to_dict(episode) for episode in self.episodes],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Results:
+        if data.get("format") != _FORMAT:
+            raise DataError(
+                f"results: expected format {_FORMAT}, got {data.get('format')!r}. "
+                "They were written by another version of Menura; evaluate again."
+            )
+        return cls(
+            episodes=tuple(_episode_from_dict(episode) for episode in data["episodes"]),
+            asked=int(data["asked"]),
+            protocol=data["protocol"],
+            policy=data["policy"],
+            run=data.get("run", {}),
+            baselines={name: cls.from_dict(results) for name, results in data.get("baselines", {}).items()},
+        )
+
+    def save(self, directory: str | Path) -> Path:
+        """Writes `<directory>/results.json`: the old file or the new one, never half of it."""
+        path = Path(directory) / FILE_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self.to_dict())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Reads a `results.json`, or the one in a directory."""
+        path = Path(path)
+        if path.is_dir():
+            path = path / FILE_NAME
+        data = read_json(path, DataError)
+        try:
+            return cls.from_dict(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"results: expected the fields of an evaluation in {path}, got {error!r}.") from error
+
+
+def _episode_to_dict(episode: EpisodeResult) -> dict[str, Any]:
+    values = asdict(episode)
+    values["return"] = values.pop("return_")
+    return values
+
+
+def _episode_from_dict(values: Mapping[str, Any]) -> EpisodeResult:
+    rest = {key: value for key, value in values.items() if key != "return"}
+    return EpisodeResult(return_=values["return"], **rest)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

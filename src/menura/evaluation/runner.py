@@ -1,0 +1,145 @@
+"""Evaluate a policy in an environment: so many episodes of fresh seeds, in parallel, with the protocol written down."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import menura
+from menura.errors import DataError, MenuraError
+from menura.evaluation.messages import Begin, Conduct
+from menura.evaluation.pool import WorkerPool
+from menura.evaluation.progress import EpisodeProgress
+from menura.evaluation.protocol import build_protocol, differing_fields
+from menura.evaluation.results import FILE_NAME, EpisodeResult, Results
+from menura.evaluation.rollout import rollouts
+from menura.evaluation.subjects import Subject
+
+_SAVE_EVERY_S = 1.0
+
+
+def open_pool(
+    env: Mapping[str, Any], *, num_envs: int, num_workers: int | None = None, project: Path | None = None
+) -> WorkerPool:
+    """Processes for the environment `{"class": …, "args": …}`: `num_workers`, else one a CPU; at most `num_envs`."""
+    return WorkerPool(env, min(num_workers or len(os.sched_getaffinity(0)), num_envs), project)
+
+
+def run_episodes(
+    subject: Subject,
+    pool: WorkerPool,
+    *,
+    episodes: int,
+    seed: int,
+    num_envs: int,
+    output_dir: str | Path | None = None,
+    videos: int | Literal["all"] = "all",
+    video_fps: float = 10,
+    stop_at_success: bool = True,
+    resume: bool = False,
+    progress: bool = True,
+    title: str | None = None,
+) -> Results:
+    """Runs `episodes` episodes, the i-th seeded by `seed + i`; results are written while they come.
+
+    Args:
+        output_dir: where `results.json` and `videos/` are written; None writes nothing.
+        videos: how many of the first episodes are filmed.
+        resume: keep the finished episodes of an interrupted evaluation of the same policy under the same protocol.
+            What rows met in a batch may then differ, and with it the last bits of a policy that is not run `exact`.
+
+    Raises:
+        FeatureMismatch: the environment is not what the policy was made for.
+        EnvironmentFailure: an environment or its process failed; the finished episodes are written.
+    """
+    if episodes < 1:
+        raise MenuraError(f"episodes: expected at least 1, got {episodes}.")
+    environment = pool.describe()
+    subject.check(environment)
+    protocol = build_protocol(
+        environment.protocol,
+        episodes=episodes,
+        seed=seed,
+        stop_at_success=stop_at_success,
+        execution=subject.execution,
+    )
+    directory = Path(output_dir) if output_dir is not None else None
+    run = {"menura": menura.__version__, "num_envs": num_envs, "num_workers": pool.size}
+    record = _Record(Results((), episodes, protocol, subject.identity, run), directory)
+    if resume:
+        record.take_up()
+    filmed = episodes if videos == "all" else videos
+    pool.conduct(
+        Conduct(
+            cameras=subject.cameras,
+            one_plan=subject.one_plan,
+            stop_at_success=stop_at_success,
+            videos=str(directory / "videos") if directory is not None and filmed else None,
+            video_fps=video_fps,
+        )
+    )
+    missing = [Begin(i, seed + i, video=i < filmed) for i in range(episodes) if i not in record.finished]
+    slots = min(num_envs, max(len(missing), 1))
+    session = subject.session(slots, environment)
+    successes = sum(episode.success for episode in record.finished.values())
+    with (
+        record,
+        EpisodeProgress(
+            title or subject.identity["name"], episodes, len(record.finished), successes, enabled=progress
+        ) as shown,
+    ):
+        for episode in rollouts(session, pool, missing, slots):
+            record.add(episode)
+            shown.add(episode)
+    return record.results()
+
+
+class _Record:
+    """The results so far, on disk at most a second old, and up to date whenever the block is left."""
+
+    def __init__(self, empty: Results, directory: Path | None) -> None:
+        self._empty = empty
+        self._directory = directory
+        self._saved = time.monotonic()
+        self._started = time.monotonic()
+        self.finished: dict[int, EpisodeResult] = {}
+
+    def take_up(self) -> None:
+        """Keeps the finished episodes of an interrupted evaluation; refuses those of another one."""
+        if self._directory is None or not (self._directory / FILE_NAME).exists():
+            return
+        earlier = Results.load(self._directory)
+        differences = differing_fields(self._empty.protocol, earlier.protocol)
+        if earlier.policy.get("hash") != self._empty.policy.get("hash") or self._empty.policy.get("hash") is None:
+            differences.append(f"policy: {self._empty.policy.get('hash')} / {earlier.policy.get('hash')}")
+        if differences:
+            raise DataError(
+                f"resume: expected in {self._directory} results of the same policy and protocol, got these differences "
+                f"(now / then):\n  " + "\n  ".join(differences) + "\nChoose another output_dir, or do not resume."
+            )
+        self.finished = {episode.index: episode for episode in earlier.episodes}
+
+    def add(self, episode: EpisodeResult) -> None:
+        self.finished[episode.index] = episode
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+            self._save()
+
+    def results(self) -> Results:
+        run = {**self._empty.run, "wall_s": round(time.monotonic() - self._started, 3)}
+        episodes = tuple(self.finished[index] for index in sorted(self.finished))
+        empty = self._empty
+        return Results(episodes, empty.asked, empty.protocol, empty.policy, run)
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self._directory is not None:
+            self.results().save(self._directory)
+
+    def __enter__(self) -> _Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._save()

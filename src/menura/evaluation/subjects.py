@@ -1,0 +1,172 @@
+"""What can be evaluated: a policy, uniformly random actions, a dataset's recorded actions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from menura.data.episode import Float32
+from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.evaluation.messages import Description
+from menura.evaluation.rollout import PlanSession
+from menura.features import Features
+
+if TYPE_CHECKING:
+    from menura.meta_policy import Execution, MetaPolicy
+
+
+class Subject(Protocol):
+    """What is evaluated.
+
+    Attributes:
+        cameras: those it looks at.
+        one_plan: whether an episode ends with the first plan.
+        identity: JSON-able: `name`, `hash` (None where it cannot be said), and what else describes it.
+        execution: JSON-able, part of the protocol: how predicted actions are executed.
+    """
+
+    cameras: tuple[str, ...]
+    one_plan: bool
+    identity: dict[str, Any]
+    execution: dict[str, Any]
+
+    def check(self, environment: Description) -> None:
+        """Raises FeatureMismatch when this cannot be evaluated in that environment."""
+
+    def session(self, num_envs: int, environment: Description) -> PlanSession:
+        """The state of `num_envs` running episodes."""
+        ...
+
+
+class PolicySubject:
+    """A trained policy, executed as `execution` says (open loop when None)."""
+
+    one_plan = False
+
+    def __init__(self, policy: MetaPolicy, execution: Execution | None = None, exact: bool = False) -> None:
+        self.cameras = tuple(policy.processor.required_cameras)
+        self.identity: dict[str, Any] = {"name": policy.name, "hash": policy.checkpoint_hash}
+        self.execution = _describe_execution(execution)
+        self._policy, self._execution, self._exact = policy, execution, exact
+
+    def check(self, environment: Description) -> None:
+        features = Features.from_dict(environment.features)
+        refuse_differences(self._policy.features, features, "policy")
+        refuse_missing_cameras(self.cameras, features)
+
+    def session(self, num_envs: int, environment: Description) -> PlanSession:
+        session: PlanSession = self._policy.session(num_envs, execution=self._execution, exact=self._exact)
+        return session
+
+
+def _describe_execution(execution: Execution | None) -> dict[str, Any]:
+    """`{"name": "temporal_ensemble", "coefficient": 0.01}`; a policy's own `n_action_steps` is not repeated."""
+    if execution is None:
+        return {"name": "open_loop"}
+    name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(execution).__name__)
+    settings = {key: value for key, value in dataclasses.asdict(execution).items() if value is not None}
+    return {"name": name.lstrip("_"), **settings}
+
+
+class RandomPolicy:
+    """Uniform between the bounds that the environment declares of its actions, anew at every step.
+
+    The actions of an episode depend on its seed alone. `execution` is that of the policy it stands beside, so that the
+    protocols agree; nothing here depends on it.
+    """
+
+    cameras: tuple[str, ...] = ()
+    one_plan = True
+
+    def __init__(self, execution: Mapping[str, Any] | None = None) -> None:
+        self.identity: dict[str, Any] = {"name": "random", "hash": "uniform"}
+        self.execution = dict(execution or _describe_execution(None))
+
+    def check(self, environment: Description) -> None:
+        bounds = np.array([environment.action_low, environment.action_high])
+        if bounds.size == 0 or not np.isfinite(bounds).all():
+            raise ContractError(
+                "random policy: expected finite bounds in the environment's action_space, got "
+                f"{bounds.tolist()}. Declare them, or evaluate without the random baseline."
+            )
+
+    def session(self, num_envs: int, environment: Description) -> PlanSession:
+        return _RandomSession(environment)
+
+
+class _RandomSession:
+    def __init__(self, environment: Description) -> None:
+        self._low = np.array(environment.action_low)
+        self._high = np.array(environment.action_high)
+        self._steps = environment.max_episode_steps
+        self._seeds: dict[int, int] = {}
+
+    def reset(self, rows: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None:
+        self._seeds.update(zip(rows or (), seeds or (), strict=True))
+
+    def plan(self, obs: Mapping[str, Any], rows: Sequence[int]) -> list[Float32]:
+        """A whole episode at once: nothing that is observed matters."""
+        return [self._actions(self._seeds[row]) for row in rows]
+
+    def _actions(self, seed: int) -> Float32:
+        generator = np.random.default_rng(seed)
+        actions: Float32 = generator.uniform(self._low, self._high, (self._steps, len(self._low))).astype(np.float32)
+        return actions
+
+
+class RecordedActions:
+    """The actions of recorded episodes, executed as they stand."""
+
+    cameras: tuple[str, ...] = ()
+    one_plan = True
+
+    def __init__(self, name: str, features: Features, actions: Mapping[int, Float32]) -> None:
+        """`actions`: seed -> (T, A) physical units."""
+        self.identity: dict[str, Any] = {"name": name, "hash": None}
+        self.execution: dict[str, Any] = {"name": "recorded"}
+        self._features = features
+        self._actions = actions
+
+    def check(self, environment: Description) -> None:
+        refuse_differences(self._features, Features.from_dict(environment.features), "dataset")
+
+    def session(self, num_envs: int, environment: Description) -> PlanSession:
+        return _RecordedSession(self._actions)
+
+
+class _RecordedSession:
+    def __init__(self, actions: Mapping[int, Float32]) -> None:
+        self._actions = actions
+        self._seeds: dict[int, int] = {}
+
+    def reset(self, rows: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None:
+        self._seeds.update(zip(rows or (), seeds or (), strict=True))
+
+    def plan(self, obs: Mapping[str, Any], rows: Sequence[int]) -> list[Float32]:
+        return [self._actions[self._seeds[row]] for row in rows]
+
+
+def refuse_differences(features: Features, environment: Features, whose: str) -> None:
+    """Raises FeatureMismatch that names every difference from the environment's features."""
+    differences = features.differences(environment)
+    if features.action_dim != environment.action_dim:
+        differences.append(f"action width: {features.action_dim} here, {environment.action_dim} there")
+    if differences:
+        raise FeatureMismatch(
+            f"environment: expected what the {whose} was made with (here), got (there) "
+            + "; ".join(differences)
+            + ". Change the environment's args, or train anew."
+        )
+
+
+def refuse_missing_cameras(cameras: Sequence[str], environment: Features) -> None:
+    for camera in cameras:
+        if camera not in environment.cameras:
+            raise FeatureMismatch(
+                f"environment: expected the cameras the policy looks at ({', '.join(cameras)}), "
+                f"got {', '.join(environment.cameras) or 'none'}{did_you_mean(camera, environment.cameras)} "
+                "Add them to the environment's args."
+            )

@@ -1,0 +1,156 @@
+"""A process that steps environments: it knows no policy and never imports torch.
+
+It holds some of the slots, one environment each, made when first needed and kept until the process ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import signal
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from menura.data.episode import Float32
+from menura.envs import make_env
+from menura.envs.base import Observation, SimEnv
+from menura.errors import MenuraError
+from menura.evaluation.messages import Begin, Conduct, Describe, Description, Job, Reply, Setup
+from menura.evaluation.results import EpisodeResult, finite_or_none
+from menura.evaluation.video import VideoWriter, is_video_step
+
+
+class Slot:
+    """One environment and the episode that runs in it."""
+
+    def __init__(self, env: SimEnv, conduct: Conduct) -> None:
+        self._env = env
+        self._conduct = conduct
+        self._fps = env.features.fps
+        self._video: VideoWriter | None = None
+
+    def run(self, job: Job) -> Reply:
+        return self._begin(job) if isinstance(job, Begin) else self._execute(job.actions)
+
+    def _begin(self, episode: Begin) -> Observation:
+        self._episode = episode
+        self._steps, self._return, self._success = 0, 0.0, False
+        self._env.reset(seed=episode.seed)
+        if episode.video and self._conduct.videos is not None:
+            self._video = VideoWriter(
+                Path(self._conduct.videos) / video_name(episode.index), min(self._conduct.video_fps, self._fps)
+            )
+        self._film()
+        return self._observation()
+
+    def _execute(self, actions: Float32) -> Reply:
+        for action in actions:
+            reward, terminated, truncated, info = self._env.advance(action)
+            self._steps += 1
+            self._return += float(reward)
+            self._success = self._success or bool(info["success"])
+            over = terminated or truncated or self._steps >= self._env.max_episode_steps
+            over = over or (self._success and self._conduct.stop_at_success)
+            over = over or (self._conduct.one_plan and self._steps == len(actions))
+            self._film(last=over)
+            if over:
+                return self._finish()
+        return self._observation()
+
+    def _finish(self) -> EpisodeResult:
+        video = None
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+            video = f"videos/{video_name(self._episode.index)}"
+        return EpisodeResult(
+            index=self._episode.index,
+            seed=self._episode.seed,
+            success=self._success,
+            return_=finite_or_none(self._return),
+            steps=self._steps,
+            time_s=self._steps / self._fps,
+            video=video,
+        )
+
+    def _observation(self) -> Observation:
+        """What the policy looks at; no other camera is drawn, and none during a plan."""
+        images = {camera: self._env.image(camera) for camera in self._conduct.cameras}
+        return {"state": self._env.state(), "images": images, "task": self._env.task}
+
+    def _film(self, last: bool = False) -> None:
+        if self._video is not None and (last or is_video_step(self._steps, self._fps, self._conduct.video_fps)):
+            self._video.add(self._env.render())
+
+
+def video_name(index: int) -> str:
+    return f"episode_{index:05d}.mp4"
+
+
+def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+    """Answers messages, in order, for ever: the process ends when its parent hangs up."""
+    setup: Setup = inbox.get()
+    environments: dict[int, SimEnv] = {}
+    slots: dict[int, Slot] = {}
+    conduct: Conduct | None = None
+
+    def environment(number: int) -> SimEnv:
+        if number not in environments:
+            environments[number] = make_env(setup.env, setup.project)
+        return environments[number]
+
+    while True:
+        message = inbox.get()
+        if isinstance(message, Conduct):
+            conduct, slots = message, {}
+        elif isinstance(message, Describe):
+            connection.send(describe(environment(message.slot), setup.env))
+        else:
+            assert conduct is not None
+            replies: dict[int, Reply] = {}
+            for number, job in message.items():
+                if number not in slots:
+                    slots[number] = Slot(environment(number), conduct)
+                replies[number] = slots[number].run(job)
+            connection.send(replies)
+
+
+def describe(env: SimEnv, config: Mapping[str, Any]) -> Description:
+    space = env.action_space
+    return Description(
+        features=env.features.to_dict(),
+        # What a user's environment does not say of itself, its arguments may.
+        protocol={**env.protocol(), "args": dict(config.get("args") or {})},
+        max_episode_steps=env.max_episode_steps,
+        action_low=np.asarray(getattr(space, "low", []), np.float64).ravel().tolist(),
+        action_high=np.asarray(getattr(space, "high", []), np.float64).ravel().tolist(),
+    )
+
+
+def _read(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+    """Takes messages as they come, so that neither side ever waits for the other to read; ends with the parent."""
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the parent is gone: stop even in the middle of a step
+        inbox.put(message)
+
+
+def main(descriptor: int) -> None:
+    """The process; `descriptor` is its end of the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    faulthandler.enable()
+    connection = Connection(descriptor)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
+    try:
+        serve(connection, inbox)
+    except MenuraError as error:
+        connection.send(error)
