@@ -1,13 +1,22 @@
-"""Arguments of components, compared with the signatures in their source."""
+"""Components of a task: their classes are looked up, and their arguments compared with the signatures in the source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from menura.config.origins import KeyPath, Problems, Tree
+from menura.components import Found, find
+from menura.config.annotations import expected_by_annotation, expected_by_default
+from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.sections import COMPONENTS
+from menura.config.yaml_tree import told
+from menura.errors import ComponentError, nearest
+from menura.source import Parameters
+
+# Filled in from the dataset when the user gives none, so never missing.
+_FROM_DATA = ("state_dim", "action_dim", "camera_names", "image_feature_dim")
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,10 @@ class Place:
     kind: str
     path: KeyPath
     value: dict[str, Any]
+
+    @property
+    def args_path(self) -> KeyPath:
+        return (*self.path, "args")
 
 
 def component_places(tree: Tree) -> Iterator[Place]:
@@ -30,5 +43,114 @@ def component_places(tree: Tree) -> Iterator[Place]:
             yield Place("dataset", ("datasets", index), dataset)
 
 
-def check_components(tree: Tree, problems: Problems) -> None:
+def check_components(tree: Tree, project: Path, problems: Problems) -> None:
     """Report classes that are not found and arguments that do not fit them."""
+    for place in component_places(tree):
+        name, args = place.value.get("class"), place.value.get("args", {})
+        if not isinstance(name, str) or not isinstance(args, dict):
+            continue  # the schema says so
+        try:
+            built = _built_class(find(place.kind, name, project), place, tree, problems)
+            parameters = built.parameters() if built is not None else None
+        except ComponentError as error:
+            class_path = (*place.path, "class")
+            problems.add(dotted(class_path), str(error), tree.origin(class_path))
+            continue
+        if built is not None and parameters is not None:
+            _Arguments(built.name, parameters, place, tree, problems).check(args)
+
+
+def _built_class(found: Found, place: Place, tree: Tree, problems: Problems) -> Found | None:
+    """The class that takes the arguments: a policy's are its config's."""
+    if place.kind != "policy":
+        return found
+    if found.lacks_config_class():
+        message = f"{found.name} ({found.where}) names no config class. Write config_class = {found.name}Config in it"
+        problems.add("policy.class", message, tree.origin(("policy", "class")))
+        return None
+    return found.config_class()
+
+
+class _Arguments:
+    """The arguments of one component against its parameters."""
+
+    def __init__(self, name: str, parameters: Parameters, place: Place, tree: Tree, problems: Problems) -> None:
+        self._name = name
+        self._parameters = parameters
+        self._place = place
+        self._tree = tree
+        self._problems = problems
+
+    def check(self, args: dict[str, Any]) -> None:
+        for key, value in args.items():
+            if key in self._parameters.names:
+                self._check_value(key, value)
+            elif not self._parameters.var_keyword:
+                near = nearest(key, self._parameters.names)
+                hint = f"; did you mean {near}?" if near is not None else f". It takes {self._known()}"
+                self._report(key, f"no such argument of {self._name}{hint}")
+        if self._place.kind != "trainer":  # a trainer's model, data and settings come from Menura
+            self._check_required(args)
+        if self._place.kind == "policy":
+            self._check_chunk(args)
+            self._check_cameras(args)
+
+    def _known(self) -> str:
+        return ", ".join(self._parameters.names) or "none"
+
+    def _report(self, key: str, message: str) -> None:
+        path = (*self._place.args_path, key)
+        self._problems.add(dotted(path), message, self._tree.origin(path))
+
+    def _check_value(self, key: str, value: Any) -> None:
+        if self._place.kind in ("policy", "image_encoder") and (expected := _size_problem(key, value)) is not None:
+            self._report(key, f"expected {expected}, got {told(value)}")
+            return
+        if key in self._parameters.annotations:
+            expected = expected_by_annotation(self._parameters.annotations[key], value)
+        elif key != "image_size":  # a size may be one number or two, whatever its default
+            expected = expected_by_default(self._parameters.defaults.get(key), value)
+        else:
+            expected = None
+        if expected is not None:
+            self._report(key, f"expected {expected}, got {told(value)}")
+
+    def _check_required(self, args: dict[str, Any]) -> None:
+        for key in self._parameters.required:
+            if key not in args and not (self._place.kind == "policy" and key in _FROM_DATA):
+                self._report(key, f"required by {self._name}, but missing")
+
+    def _check_chunk(self, args: dict[str, Any]) -> None:
+        """More actions cannot be executed than were predicted."""
+        defaults = self._parameters.defaults
+        chunk, executed = (args.get(key, defaults.get(key)) for key in ("chunk_size", "n_action_steps"))
+        if not isinstance(chunk, int) or not isinstance(executed, int) or min(chunk, executed) < 1 or executed <= chunk:
+            return
+        if "n_action_steps" in args:
+            self._report("n_action_steps", f"expected at most chunk_size, which is {chunk}, got {executed}")
+        else:
+            at_least = f"expected at least n_action_steps, which is {executed} by default"
+            self._report("chunk_size", f"{at_least}, got {chunk}. Set n_action_steps too")
+
+    def _check_cameras(self, args: dict[str, Any]) -> None:
+        cameras = args.get("camera_names")
+        if not isinstance(cameras, list):
+            return
+        if not cameras and self._tree.value.get("image_encoder") is not None:
+            self._report("camera_names", "expected at least one camera, because image_encoder is set, got []")
+        for camera in cameras:
+            if cameras.count(camera) > 1:
+                self._report("camera_names", f"expected different cameras, got {told(camera)} twice")
+
+
+def _size_problem(key: str, value: Any) -> str | None:
+    """What was expected of a size or a count that is out of range, by the words its name is made of."""
+    if key == "image_size" and isinstance(value, list):
+        good = len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value)
+        return None if good else "[height, width], both greater than 0"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    if key.endswith("_size") or key in ("n_action_steps", "n_obs_steps"):
+        return "a number greater than 0" if value < 1 else None
+    counts = key.startswith(("num_", "n_")) or key.endswith(("_dim", "_layers", "_heads"))
+    return "a number of at least 0" if counts and value < 0 else None

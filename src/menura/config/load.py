@@ -17,7 +17,7 @@ from menura.config.resolved import ResolvedTask
 from menura.config.schema import TaskConfig
 from menura.config.sections import Composer, find_task
 from menura.config.training import check_training, choose_length
-from menura.config.yaml_tree import read_yaml
+from menura.config.yaml_tree import read_yaml, told
 
 
 def load_task(
@@ -55,7 +55,7 @@ def _take_name(tree: Tree, file: Path, problems: Problems) -> str:
     if name is None:
         return file.stem
     if not isinstance(name, str) or not name:
-        problems.add("name", f"expected a word, got {name!r}", tree.origin(("name",)))
+        problems.add("name", f"expected a word, got {told(name)}", tree.origin(("name",)))
         return file.stem
     return name
 
@@ -66,7 +66,7 @@ def _take_project(tree: Tree, file: Path, root: Path, problems: Problems, *, giv
     if named is None:
         return root
     if not isinstance(named, str):
-        problems.add("project", f"expected the path of a folder, got {named!r}", tree.origin(("project",)))
+        problems.add("project", f"expected the path of a folder, got {told(named)}", tree.origin(("project",)))
         return root
     folder = (file.parent / named).resolve()
     return folder if folder.is_dir() and not given else root
@@ -113,7 +113,7 @@ def _validate(tree: Tree, problems: Problems) -> TaskConfig | None:
         schema_problems(error, tree, problems)
         config = None
     check_training(tree, problems)
-    check_components(tree, problems)
+    check_components(tree, problems.project, problems)
     return config
 
 

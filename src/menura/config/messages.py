@@ -6,10 +6,11 @@ import types
 import typing
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from menura.config.origins import KeyPath, Problems, Tree, dotted
-from menura.config.schema import TaskConfig
+from menura.config.schema import Section, TaskConfig
+from menura.config.yaml_tree import told
 from menura.errors import nearest
 
 # What each of pydantic's error types expected.
@@ -33,27 +34,43 @@ _EXPECTED = {
 }
 
 
-def schema_problems(error: ValidationError, tree: Tree, problems: Problems) -> None:
-    """Report each finding once, at the line of its key."""
+def schema_problems(
+    error: ValidationError,
+    tree: Tree,
+    problems: Problems,
+    model: type[Section] = TaskConfig,
+    prefix: KeyPath = (),
+) -> None:
+    """Report each finding once, at the line of its key. `model` was validated against what lies at `prefix`."""
     by_key: dict[KeyPath, list[Any]] = {}
     for finding in error.errors(include_url=False):
-        by_key.setdefault(_path(finding["loc"]), []).append(finding)
+        by_key.setdefault(_path(model, finding["loc"]), []).append(finding)
     for path, findings in by_key.items():
-        problems.add(dotted(path), _message(path, findings), tree.origin(path))
+        whole = prefix + path
+        problems.add(dotted(whole), _message(model, path, findings), tree.origin(whole))
 
 
-def _path(location: tuple[int | str, ...]) -> KeyPath:
+def _path(model: type[Section], location: tuple[int | str, ...]) -> KeyPath:
     """The key's path; pydantic adds the branch of a union it tried, which is no key."""
     path: list[int | str] = []
-    kind: Any = TaskConfig
+    kind: Any = model
     for part in location:
-        options = _alternatives(kind)
-        nested = [inner for option in options if (inner := _inner(option, part)) is not None]
+        nested = [inner for option in _alternatives(kind) if (inner := _inner(option, part)) is not None]
+        if not nested and path and not _has_keys(kind):
+            break
         path.append(part)
         if not nested:
             break
         kind = nested[0]
     return tuple(path)
+
+
+def _has_keys(kind: Any) -> bool:
+    return any(_is_section(option) for option in _alternatives(kind))
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _alternatives(kind: Any) -> list[Any]:
@@ -67,7 +84,7 @@ def _alternatives(kind: Any) -> list[Any]:
 
 def _inner(kind: Any, part: int | str) -> Any:
     """The type of what lies under a key or index, or None when nothing can."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if _is_section(kind):
         for name, field in kind.model_fields.items():
             if part in (name, field.alias):
                 return field.annotation
@@ -78,15 +95,16 @@ def _inner(kind: Any, part: int | str) -> Any:
     return None
 
 
-def _message(path: KeyPath, findings: list[Any]) -> str:
+def _message(model: type[Section], path: KeyPath, findings: list[Any]) -> str:
     first = findings[0]
     if first["type"] == "extra_forbidden":
-        near = nearest(str(path[-1]), _keys(path[:-1]))
-        return "no such key" + (f"; did you mean {near}?" if near else f". Known here: {', '.join(_keys(path[:-1]))}")
+        keys = _keys(model, path[:-1])
+        near = nearest(str(path[-1]), keys)
+        return "no such key" + (f"; did you mean {near}?" if near else f". Known here: {', '.join(keys)}")
     if first["type"] == "missing":
         return "required, but missing"
     expected = [_expected(finding) for finding in findings]
-    message = f"expected {' or '.join(dict.fromkeys(expected))}, got {first['input']!r}"
+    message = f"expected {' or '.join(dict.fromkeys(expected))}, got {told(first['input'])}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         near = nearest(first["input"], first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
         message += f"; did you mean {near}?" if near else ""
@@ -98,10 +116,10 @@ def _expected(finding: Any) -> str:
     return template.format(**finding.get("ctx", {})) if template is not None else str(finding["msg"])
 
 
-def _keys(path: KeyPath) -> list[str]:
+def _keys(model: type[Section], path: KeyPath) -> list[str]:
     """The keys known in the mapping at a path."""
-    kind: Any = TaskConfig
+    kind: Any = model
     for part in path:
         kind = next(inner for option in _alternatives(kind) if (inner := _inner(option, part)) is not None)
-    model = next(option for option in _alternatives(kind) if isinstance(option, type) and issubclass(option, BaseModel))
-    return [field.alias or name for name, field in model.model_fields.items()]
+    section = next(option for option in _alternatives(kind) if _is_section(option))
+    return [field.alias or name for name, field in section.model_fields.items()]

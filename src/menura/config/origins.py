@@ -119,19 +119,19 @@ class Problems:
 
     def __init__(self, project: Path) -> None:
         self.project = project
-        self._found: list[str] = []
+        self._found: dict[str, tuple[str, int]] = {}  # message -> where it belongs
 
     def add(self, key: str, message: str, origin: Origin | None = None) -> None:
         """`key: message (file:line)`."""
         where = f" ({described(origin, self.project)})" if origin is not None else ""
         text = f"{key}: {message}{where}" if key else f"{message}{where}"
-        if text not in self._found:
-            self._found.append(text)
+        place = (str(origin.file or ""), origin.line or 0) if origin is not None else ("", 0)
+        self._found.setdefault(text, place)
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def raise_if_any(self) -> None:
-        """ConfigError with every problem found so far."""
+        """ConfigError with every problem found so far: the command line's first, then file by file in their order."""
         if self._found:
-            raise ConfigError(self._found)
+            raise ConfigError(sorted(self._found, key=lambda text: self._found[text]))

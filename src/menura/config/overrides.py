@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import yaml
 
 from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
-from menura.config.yaml_tree import parse_value
+from menura.config.yaml_tree import parse_value, told
 from menura.errors import nearest
 
 COMMAND_LINE = Origin("command line")
@@ -58,13 +59,13 @@ def apply(tree: Tree, override: Override, problems: Problems) -> None:
     """Put one value in its place. Missing mappings on the way are made; list items must exist."""
     place: Any = tree.value
     path: KeyPath = ()
-    for part in override.path[:-1]:
+    for part, following in pairwise(override.path):
         key = _step(place, path, part, problems)
         if key is None:
             return
         path = (*path, key)
         if isinstance(place, dict) and place.get(key) is None:
-            place[key] = {}
+            place[key] = [] if following.isdecimal() else {}
         place = place[key]
     last = _step(place, path, override.path[-1], problems)
     if last is None:
@@ -93,5 +94,5 @@ def _step(place: Any, path: KeyPath, part: str, problems: Problems) -> str | int
         else:
             return int(part)
         return None
-    problems.add(here, f"{dotted(path)} is {place!r}, which has no keys", COMMAND_LINE)
+    problems.add(here, f"{dotted(path)} is {told(place)}, which has no keys", COMMAND_LINE)
     return None

@@ -80,6 +80,16 @@ class DataConfig(Section):
     store_budget_gb: float = Field(default=20.0, gt=0)
 
 
+class RolloutsConfig(Section):
+    """`training.rollouts`: evaluate in the environment every so many steps, and keep the best checkpoint if asked."""
+
+    every: Positive
+    episodes: Positive
+    select_best: bool = False
+    num_envs: Positive | None = None
+    num_workers: Positive | None = None
+
+
 class TaskConfig(Section):
     """What is to be learnt: its data, its environment, its policy, its training."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from menura.config.origins import PACKAGE, Origin, OriginKind, Problems, Tree, merge, shown
-from menura.config.yaml_tree import read_yaml
+from menura.config.yaml_tree import read_yaml, told
 from menura.errors import ConfigError, nearest
 
 COMPONENTS = ("policy", "env", "expert", "trainer", "image_encoder")
@@ -108,7 +108,7 @@ class Composer:
         if isinstance(value, str):
             return self._named(kind, value, origin, ())
         if not isinstance(value, dict):
-            self._problems.add(kind, f"expected a mapping or the name of a section, got {value!r}", origin)
+            self._problems.add(kind, f"expected a mapping or the name of a section, got {told(value)}", origin)
             return None
         section = task.part((kind,))
         if kind == "training" and "base" not in value:
@@ -126,7 +126,7 @@ class Composer:
         if base is None:
             return section
         if not isinstance(base, str):
-            self._problems.add(f"{kind}.base", f"expected the name of a section, got {base!r}", origin)
+            self._problems.add(f"{kind}.base", f"expected the name of a section, got {told(base)}", origin)
             return section
         below = self._named(kind, base, origin, names)
         return merge(below, section) if below is not None else None

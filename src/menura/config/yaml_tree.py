@@ -72,6 +72,11 @@ def format_value(value: Any) -> str:
     return text
 
 
+def told(value: Any) -> str:
+    """A value as messages quote it: words in quotes, all else as YAML writes it."""
+    return repr(value) if isinstance(value, str) else format_value(value)
+
+
 def read_yaml(file: Path, kind: OriginKind, problems: Problems) -> Tree | None:
     """Read a file whose top level is a mapping; what is wrong goes into `problems`.
 
