@@ -23,8 +23,11 @@ from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames, VideoFrames
 from menura.data.readers.base import Reader
 from menura.data.readers.lerobot_meta import (
+    ACTION,
+    STATE,
     Info,
     VideoSpan,
+    matrix,
     open_parquet,
     read_episodes,
     read_info,
@@ -35,8 +38,6 @@ from menura.data.video import video_index
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 
-STATE = "observation.state"
-ACTION = "action"
 _BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
 _OPEN_FILES = 8
 _IMAGE_PREFIXES = ("observation.images.", "observation.")
@@ -234,7 +235,7 @@ class LeRobotReader(Reader):
 
     def _vector(self, table: pa.Table, keys: list[str], row: int) -> Float32:
         """(T, D) the columns of these keys, joined."""
-        parts = [_matrix(table.column(key), int(self._info.features[key]["shape"][0])) for key in keys]
+        parts = [matrix(table.column(key), int(self._info.features[key]["shape"][0])) for key in keys]
         if any(part is None for part in parts):
             key = keys[parts.index(None)]
             raise DataError(
@@ -349,15 +350,3 @@ def _flat_names(names: Any) -> list[str]:
         nested = [value for value in names.values() if isinstance(value, list)]
         return [str(name) for value in nested for name in value] if nested else [str(name) for name in names]
     return [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> Float32 | None:
-    """(T, width) float32 of a column of numbers or of lists of numbers; None when it has another width."""
-    values: Any = column.combine_chunks()
-    rows = len(values)
-    if pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        values = values.flatten()
-    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-    if len(numbers) != rows * width or numbers.dtype == object:
-        return None
-    return numbers.reshape(rows, width).astype(np.float32)

@@ -16,11 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from menura.data.episode import Float32
 from menura.errors import DataError
 
 INFO = "meta/info.json"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes"
+EPISODES_PATH = EPISODES + "/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"  # of what we write; others say in info.json
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+STATS = "meta/stats.json"
+STATE = "observation.state"
+ACTION = "action"
 OWN = "meta/menura.json"  # a file of our own: LeRobot warns of keys it does not know in its info.json
 OWN_KEY = b"menura"  # our facts on each episode, in the schema metadata of the episodes' tables
 
@@ -225,3 +232,15 @@ def read_parquet(
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].rstrip(".")
+
+
+def matrix(column: pa.ChunkedArray, width: int) -> Float32 | None:
+    """(T, width) float32 of a column of numbers or of lists of numbers; None when it has another width."""
+    values: Any = column.combine_chunks()
+    rows = len(values)
+    if pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        values = values.flatten()
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if len(numbers) != rows * width or numbers.dtype == object:
+        return None
+    return numbers.reshape(rows, width).astype(np.float32)

@@ -1,0 +1,131 @@
+"""What a LeRobotWriter knows of the dataset it writes: nothing at first, or what is found on disk when it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from menura.data.lerobot_stats import ChannelHistogram
+from menura.data.lerobot_tables import numeric_keys
+from menura.data.readers.lerobot_meta import (
+    DATA_PATH,
+    EPISODES_PATH,
+    OWN_KEY,
+    matrix,
+    open_parquet,
+    read_episodes,
+    read_parquet,
+    read_tasks,
+)
+from menura.data.rolling import RollingTable, chunk_and_file, file_number
+from menura.data.statistics import StatisticsBuilder
+from menura.files import TEMPORARY
+
+
+@dataclass
+class Recording:
+    """The state of a dataset that is being written.
+
+    Attributes:
+        data, table: the data files and the episodes table.
+        builders: statistics of each numeric feature.
+        histograms: of each camera.
+        facts: of each episode in the growing file of the episodes table.
+        tasks: texts, by task index.
+        episodes, frames: how many are in the dataset.
+    """
+
+    data: RollingTable
+    table: RollingTable
+    builders: dict[str, StatisticsBuilder]
+    histograms: dict[str, ChannelHistogram]
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    episodes: int = 0
+    frames: int = 0
+
+
+def new_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
+    return Recording(
+        data=RollingTable(lambda number: _path(root, DATA_PATH, number)),
+        table=RollingTable(lambda number: _path(root, EPISODES_PATH, number)),
+        builders={key: StatisticsBuilder(feature=key, names=specs[key]["names"]) for key in numeric_keys(specs)},
+        histograms={key: ChannelHistogram() for key in specs if key not in numeric_keys(specs)},
+    )
+
+
+def resume_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
+    """What the episodes table holds. Removes what a kill left beside it: temporary files, and rows of no episode.
+
+    Raises:
+        DataError: a file that the table names is absent or damaged.
+    """
+    for leftover in root.rglob(f"{TEMPORARY}*"):
+        leftover.unlink()
+    recording = new_recording(root, specs)
+    recording.tasks = read_tasks(root)
+    if not _path(root, EPISODES_PATH, 0).exists():
+        _remove_data_from(root, 0)
+        return recording
+    episodes = read_episodes(root, [])
+    recording.episodes, recording.frames = len(episodes), int(episodes.length.sum())
+    _take_up_table(recording, root)
+    numbers = file_number(episodes.chunk, episodes.file)
+    for number in np.unique(numbers).tolist():
+        lengths = episodes.length[numbers == number]
+        _take_up_data(recording, root, number, lengths.tolist(), specs, last=number == numbers[-1])
+    _remove_data_from(root, int(numbers[-1]) + 1)
+    return recording
+
+
+def _take_up_table(recording: Recording, root: Path) -> None:
+    number = 0
+    while _path(root, EPISODES_PATH, number + 1).exists():
+        number += 1
+    path = _path(root, EPISODES_PATH, number)
+    with open_parquet(path) as file:
+        table = read_parquet(path, file, None)
+    recording.table.resume(number, [table.slice(row, 1) for row in range(len(table))])
+    noted = json.loads(table.schema.metadata[OWN_KEY])
+    recording.facts = noted["episodes"]
+    recording.histograms = {key: ChannelHistogram.from_dict(counts) for key, counts in noted["histograms"].items()}
+
+
+def _take_up_data(
+    recording: Recording,
+    root: Path,
+    number: int,
+    lengths: list[int],
+    specs: Mapping[str, Mapping[str, Any]],
+    *,
+    last: bool,
+) -> None:
+    path = _path(root, DATA_PATH, number)
+    numeric = numeric_keys(specs)
+    with open_parquet(path) as file:
+        table = read_parquet(path, file, None if last else numeric).slice(0, sum(lengths))
+    for key in numeric:
+        recording.builders[key].update(matrix(table.column(key), specs[key]["shape"][0]))
+    if last:
+        ends = np.cumsum(lengths).tolist()
+        parts = [table.slice(end - length, length) for end, length in zip(ends, lengths, strict=True)]
+        recording.data.resume(number, parts)
+
+
+def _remove_data_from(root: Path, number: int) -> None:
+    """Of what is staged, at most one file is new; but remove what any number of kills left."""
+    while (path := _path(root, DATA_PATH, number)).exists():
+        path.unlink()
+        number += 1
+
+
+def _path(root: Path, template: str, number: int) -> Path:
+    chunk, file = chunk_and_file(number)
+    return root / template.format(chunk_index=chunk, file_index=file)

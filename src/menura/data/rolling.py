@@ -1,0 +1,73 @@
+"""A table in several parquet files, of which the last grows by being replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from menura.data.atomic import replacing
+
+FILES_PER_CHUNK = 1000
+_EPISODES_PER_FILE = 100
+_BYTES_PER_FILE = 8 * 2**20
+
+
+def chunk_and_file(number: int) -> tuple[int, int]:
+    """Where the `number`-th file of a kind lies."""
+    return divmod(number, FILES_PER_CHUNK)
+
+
+def file_number(chunk: NDArray[np.int64], file: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The inverse of `chunk_and_file`."""
+    return chunk * FILES_PER_CHUNK + file
+
+
+class RollingTable:
+    """One part an episode, a row group each. The file that grows holds at most 100 episodes and 8 MiB, so adding stays cheap.
+
+    A part is staged (on disk, but nothing refers to it) and then accepted; what is staged next replaces what was not.
+
+    Args:
+        path: of the n-th file.
+    """
+
+    def __init__(self, path: Callable[[int], Path]) -> None:
+        self._path = path
+        self._number = 0
+        self._parts: list[pa.Table] = []
+        self._staged: tuple[int, list[pa.Table]] | None = None
+
+    def resume(self, number: int, parts: list[pa.Table]) -> None:
+        """Goes on with file `number`, which holds these parts; what else is in it is dropped with the next part."""
+        self._number, self._parts = number, parts
+
+    @property
+    def number(self) -> int:
+        """Of the file that grows."""
+        return self._number
+
+    def place(self, nbytes: int) -> int:
+        """The number of the file that a part of this size will be in."""
+        full = (
+            len(self._parts) >= _EPISODES_PER_FILE
+            or sum(part.nbytes for part in self._parts) + nbytes > _BYTES_PER_FILE
+        )
+        return self._number + 1 if self._parts and full else self._number
+
+    def stage(self, part: pa.Table, number: int) -> None:
+        """Writes file `number` with this part at its end; the schema's metadata is the part's."""
+        parts = [*self._parts, part] if number == self._number else [part]
+        with replacing(self._path(number)) as path, pq.ParquetWriter(path, part.schema) as writer:
+            for each in parts:
+                writer.write_table(each.replace_schema_metadata(part.schema.metadata), row_group_size=len(each))
+        self._staged = number, parts
+
+    def accept(self) -> None:
+        if self._staged is not None:
+            self._number, self._parts = self._staged
+            self._staged = None
