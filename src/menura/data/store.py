@@ -15,14 +15,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from rich.console import Console
 
 from menura.data.episode import Float32, Frames
 from menura.data.readers.base import Reader
@@ -31,9 +33,7 @@ from menura.data.store_writing import ImageEncoder, Plan, write_store
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features
 from menura.files import TEMPORARY, new_directory, read_json
-
-if TYPE_CHECKING:
-    from menura.processing.images import Resize
+from menura.processing.images import Resize
 
 Mode = Literal["raw", "jpeg", "video"]
 MODES = ("auto", "raw", "jpeg", "video")
@@ -248,13 +248,17 @@ def _build(
     progress: bool,
 ) -> None:
     try:
-        with _lock(directory):
+        with _locked(directory, reader.name, progress):
             if directory.exists():  # another process was quicker
                 return
             _remove_remains(directory.parent)
             _require_room(directory.parent, reader.name, plan)
             with new_directory(directory) as temporary:
                 write_store(temporary, reader, plan, image_encoder, num_workers, progress)
+                if reader.fingerprint() != plan.source:
+                    raise DataError(
+                        f"Dataset {reader.name!r}: expected no change while it was read, got one. Try again."
+                    )
     except PermissionError as error:
         raise _unwritable(directory.parent, error) from error
     except OSError as error:
@@ -265,6 +269,18 @@ def _build(
 
 def _lock(directory: Path) -> FileLock:
     return FileLock(directory.with_suffix(".lock"))
+
+
+@contextmanager
+def _locked(directory: Path, name: str, progress: bool) -> Iterator[None]:
+    lock = _lock(directory)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        Console(stderr=True, quiet=not progress).print(f"Another process builds the store of {name}; waiting for it.")
+        held = lock.acquire()
+    with held:
+        yield
 
 
 def _remove_remains(cache: Path) -> None:

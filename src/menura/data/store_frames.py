@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from menura.data.episode import Frames, UInt8
 from menura.data.frames import LazyFrames
 from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
-
-if TYPE_CHECKING:
-    from menura.processing.images import Resize
+from menura.processing.images import Resize, resize_images
 
 # FFmpeg's scale for MJPEG, 1 (best) to 31: 2 is what is mostly called quality 95.
 JPEG_QUANTIZER = 2
@@ -85,8 +82,6 @@ def resized(frames: UInt8, size: Sequence[int], mode: Resize | None) -> UInt8:
     """(n, H, W, 3) uint8 at the size (height, width), or as they are when `mode` is None."""
     if mode is None or tuple(frames.shape[1:3]) == tuple(size):
         return frames
-    from menura.processing.images import resize_images  # imports torch: seconds, and only for this
-
     return resize_images(frames, (size[0], size[1]), mode)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -14,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from typing import Any, TypeVar
+
+import torch
 
 from menura.errors import DataError
 
@@ -79,8 +82,8 @@ _work: Callable[[int], Any] | None = None
 def _start(shared: bytes) -> None:
     global _work
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if "torch" in sys.modules:  # its thread pool does not survive a fork
-        sys.modules["torch"].set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
+    torch.set_num_threads(1)  # torch's thread pool does not survive a fork, and the cores are taken
     _work = ForkingPickler.loads(shared)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,7 @@ from menura.data.store_workers import available_cores, in_order
 from menura.errors import DataError
 from menura.features import Features
 from menura.files import write_json
-
-if TYPE_CHECKING:
-    from menura.processing.images import Resize
+from menura.processing.images import Resize
 
 
 class ImageEncoder(Protocol):
@@ -93,7 +91,7 @@ class TableFile:
 
     def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
         self.path = path
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.shape = shape
         with open(path, "wb") as file:
             header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
@@ -103,7 +101,7 @@ class TableFile:
 
     @property
     def _row_bytes(self) -> int:
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
+        return math.prod((*self.shape[1:], self.dtype.itemsize))
 
     def write(self, row: int, values: NDArray[Any]) -> None:
         """Put values (n, *shape[1:]) at the rows from `row` on."""
@@ -173,8 +171,8 @@ class EpisodeWriter:
             shaped = resized(frames, size, self._plan.resize)
             if shaped.shape[1:] != (*size, 3) or shaped.dtype != np.uint8:
                 raise DataError(
-                    f"Dataset {self._name!r}, episode {index}, camera {camera!r}: expected uint8 frames {(*size, 3)} as "
-                    f"the dataset says of itself, got {shaped.dtype} {shaped.shape[1:]}. Set image_size to resize them."
+                    f"Dataset {self._name!r}, episode {index}, camera {camera!r}: expected uint8 frames {(*size, 3)} "
+                    f"as its features say, got {shaped.dtype} {shaped.shape[1:]}. Set image_size to resize them."
                 )
             yield shaped
 

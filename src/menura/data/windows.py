@@ -159,6 +159,17 @@ class Windows(Dataset[Batch]):
         held_out = np.isin(self.episodes, chosen)
         return self._of(self.episodes[~held_out]), self._of(self.episodes[held_out])
 
+    def shapes(self) -> dict[str, Any]:
+        """What must be equal for two datasets to share a batch."""
+        return {
+            "observation_offsets": self.observation_offsets.tolist(),
+            "action_offsets": None if self.action_offsets is None else self.action_offsets.tolist(),
+            "state width": self._state.shape[1],
+            "action width": self._action.shape[1],
+            "cameras": [(camera, *frames.shape[1:3]) for camera, frames in self._images.items()],
+            "image_features width": None if self._image_features is None else self._image_features.shape[1],
+        }
+
     def statistics(self) -> dict[str, Statistics]:
         """Exact statistics of `state` (absent where there is none) and `action`, every frame counted once.
 
