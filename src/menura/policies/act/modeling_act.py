@@ -1,0 +1,180 @@
+"""ACTPolicy: action chunking with transformers (Zhao et al. 2023, arXiv 2304.13705).
+
+Shapes: B batch, K cameras, H W image, h w feature map, S state, T chunk, A action, D width, Z latent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .backbone_act import Backbone
+from .configuration_act import ACTPolicyConfig
+from .transformer_act import DecoderLayer, EncoderLayer, sine_positions, sine_positions_2d
+
+
+class ACTPolicy(PreTrainedModel):
+    """A conditional VAE whose decoder is a transformer: state, images and a style z -> a chunk of actions.
+
+    In training z comes from an encoder that sees the demonstrated actions; when acting, z = 0, the mean of its prior.
+    """
+
+    config_class = ACTPolicyConfig
+
+    def __init__(self, config: ACTPolicyConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.cvae_encoder = CVAEEncoder(config)
+        self.latent_projection = nn.Linear(config.latent_dim, width)
+        self.state_projection = nn.Linear(config.state_dim, width) if config.state_dim else None
+        # Learned positions of the tokens that are not image tokens: z and, where there is one, the state.
+        self.token_positions = nn.Embedding(2 if config.state_dim else 1, width)
+        self.backbone = Backbone(config) if config.camera_names else None
+        self.image_projection = nn.Conv2d(config.backbone_widths[-1], width, 1) if config.camera_names else None
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config, first=i == 0) for i in range(config.n_decoder_layers))
+        self.decoder_norm = nn.LayerNorm(width)
+        self.queries = nn.Embedding(config.chunk_size, width)
+        self.action_head = nn.Linear(width, config.action_dim)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Glorot for all that is linear, standard normal for embeddings. The backbone, a `transformers` model of its
+        own, initializes itself (or is pretrained) and is not touched."""
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.MultiheadAttention):
+            nn.init.xavier_uniform_(module.in_proj_weight)
+            nn.init.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        state: Tensor | None = None,
+        image: Tensor | None = None,
+        actions: Tensor | None = None,
+        is_pad: Tensor | None = None,
+    ) -> Tensor | dict[str, Tensor]:
+        """The predicted chunk (B, T, A), or, when `actions` (B, T, A) is given, {'loss', 'l1_loss', 'kl_loss'}.
+
+        Args:
+            state: (B, S).
+            image: (B, K, 3, H, W).
+            actions: what was demonstrated.
+            is_pad: (B, T), true for the steps of `actions` that count for nothing.
+        """
+        if actions is None:
+            return self.predict(state, image)
+        mean, log_variance = self.cvae_encoder(state, actions, is_pad)
+        latent = mean
+        if self.training:  # in evaluation the loss is that of the mean, so that it is the same every time
+            latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        l1_loss = masked_l1(self.predict(state, image, latent), actions, is_pad)
+        kl_loss = kl_divergence(mean, log_variance)
+        return {"loss": l1_loss + self.config.kl_weight * kl_loss, "l1_loss": l1_loss, "kl_loss": kl_loss}
+
+    def get_optim_groups(self, training_args: Any) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer: the backbone learns at `backbone_learning_rate`."""
+        backbone = [] if self.backbone is None else [p for p in self.backbone.parameters() if p.requires_grad]
+        of_backbone = {id(parameter) for parameter in backbone}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in of_backbone]
+        decay = training_args.weight_decay
+        groups = [{"params": rest, "lr": training_args.learning_rate, "weight_decay": decay}]
+        if backbone:
+            rate = self.config.backbone_learning_rate
+            rate = training_args.learning_rate if rate is None else rate
+            groups.append({"params": backbone, "lr": rate, "weight_decay": decay})
+        return groups
+
+    @torch.no_grad()
+    def select_action(self, obs_dict: dict[str, Any]) -> Tensor:
+        """The chunk (B, T, A) in normalized units for `obs_dict['state']` and `obs_dict['image']`."""
+        return self.predict(obs_dict.get("state"), obs_dict.get("image"))
+
+    def predict(self, state: Tensor | None, image: Tensor | None, latent: Tensor | None = None) -> Tensor:
+        """(B, S), (B, K, 3, H, W) and z (B, Z), by default 0 -> (B, T, A)."""
+        memory, positions = self._tokens(state, image, latent)
+        for layer in self.encoder:
+            memory = layer(memory, positions)
+        queries = self.queries.weight.expand(len(memory), -1, -1)  # (B, T, D)
+        chunk = torch.zeros_like(queries)
+        for layer in self.decoder:
+            chunk = layer(chunk, queries, memory, positions)
+        actions: Tensor = self.action_head(self.decoder_norm(chunk))
+        return actions
+
+    def _tokens(self, state: Tensor | None, image: Tensor | None, latent: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the encoder reads, (B, N, D), and its positions (N, D): z, the state, every camera's feature map."""
+        given = image if self.backbone is not None else state
+        if given is None or (self.state_projection is not None and state is None):
+            raise ValueError(
+                f"ACTPolicy: expected a state of width {self.config.state_dim} and images of "
+                f"{self.config.camera_names or 'no camera'}, got {'no' if state is None else 'a'} state and "
+                f"{'no' if image is None else 'an'} image."
+            )
+        if latent is None:
+            latent = given.new_zeros(len(given), self.config.latent_dim)
+        tokens = [self.latent_projection(latent)[:, None]]  # (B, 1, D)
+        positions = [self.token_positions.weight]
+        if self.state_projection is not None:
+            tokens.append(self.state_projection(state)[:, None])
+        if self.backbone is not None and self.image_projection is not None:
+            # All cameras in one batch: (B·K, 3, H, W) -> (B·K, D, h, w) -> (B, K·h·w, D)
+            maps = self.image_projection(self.backbone(given.flatten(0, 1)))
+            tokens.append(maps.flatten(2).transpose(1, 2).reshape(len(given), -1, self.config.hidden_size))
+            height, width = maps.shape[-2:]
+            grid = sine_positions_2d(height, width, self.config.hidden_size, like=maps)
+            positions.append(grid.repeat(given.shape[1], 1))
+        return torch.cat(tokens, dim=1), torch.cat(positions)
+
+
+class CVAEEncoder(nn.Module):
+    """Compresses a demonstrated chunk into the mean and log variance of its style z, given the state."""
+
+    def __init__(self, config: ACTPolicyConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.summary = nn.Embedding(1, width)  # the token whose output is read, BERT's [CLS]
+        self.state_projection = nn.Linear(config.state_dim, width) if config.state_dim else None
+        self.action_projection = nn.Linear(config.action_dim, width)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
+        self.head = nn.Linear(width, 2 * config.latent_dim)
+
+    def forward(self, state: Tensor | None, actions: Tensor, is_pad: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, S), (B, T, A), (B, T) -> mean (B, Z), log variance (B, Z)."""
+        tokens = [self.summary.weight.expand(len(actions), -1, -1)]
+        if self.state_projection is not None:
+            tokens.append(self.state_projection(state)[:, None])
+        n_seen = len(tokens)
+        x = torch.cat([*tokens, self.action_projection(actions)], dim=1)  # (B, 1 [+ 1] + T, D)
+        if is_pad is not None:
+            is_pad = torch.cat((is_pad.new_zeros(len(actions), n_seen), is_pad), dim=1)
+        positions = sine_positions(x.shape[1], x.shape[2], like=x)
+        for layer in self.layers:
+            x = layer(x, positions, is_pad)
+        mean, log_variance = self.head(x[:, 0]).chunk(2, dim=-1)
+        return mean, log_variance
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Of N(mean, exp(log_variance)) from N(0, 1), summed over Z and averaged over B
+    (Kingma & Welling 2014, arXiv 1312.6114, appendix B)."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=-1).mean()
+
+
+def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None) -> Tensor:
+    """Mean absolute error over the steps (B, T, A) that are not padding (B, T); 0 when all are."""
+    error = (predicted - actions).abs().mean(dim=-1)  # (B, T)
+    if is_pad is None:
+        return error.mean()
+    valid = (~is_pad).to(error.dtype)
+    return (error * valid).sum() / valid.sum().clamp(min=1)

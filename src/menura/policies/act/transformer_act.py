@@ -1,0 +1,116 @@
+"""The transformers of `ACTPolicy`: post-norm layers that add positions to queries and keys, as in DETR
+(Carion et al. 2020, arXiv 2005.12872), and sine positions.
+
+Shapes: B batch, N tokens, M queries, D width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_act import ACTPolicyConfig
+
+
+class FeedForward(nn.Module):
+    """Two linear layers and a residual, normalized after."""
+
+    def __init__(self, config: ACTPolicyConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(config.hidden_size, config.feedforward_size),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feedforward_size, config.hidden_size),
+            nn.Dropout(config.dropout),
+        )
+        self.norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalized: Tensor = self.norm(x + self.layers(x))
+        return normalized
+
+
+class Attention(nn.Module):
+    """Multi-head attention with positions on queries and keys, dropout and a residual, normalized after."""
+
+    def __init__(self, config: ACTPolicyConfig) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(
+            config.hidden_size, config.n_heads, dropout=config.dropout, batch_first=True
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        x_positions: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        is_pad: Tensor | None = None,
+    ) -> Tensor:
+        """(B, M, D) asks (B, N, D); `is_pad` (B, N) hides tokens of the memory."""
+        attended = self.attention(
+            x + x_positions, memory + memory_positions, memory, key_padding_mask=is_pad, need_weights=False
+        )[0]
+        normalized: Tensor = self.norm(x + self.dropout(attended))
+        return normalized
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: ACTPolicyConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.feedforward = FeedForward(config)
+
+    def forward(self, x: Tensor, positions: Tensor, is_pad: Tensor | None = None) -> Tensor:
+        mixed: Tensor = self.feedforward(self.attention(x, positions, x, positions, is_pad))
+        return mixed
+
+
+class DecoderLayer(nn.Module):
+    """Queries attend to one another and to the memory.
+
+    The first layer's queries carry nothing yet, so that self attention would mix nothing (and never be trained): it
+    has none. Its constant output in the original is absorbed by the biases that follow it.
+    """
+
+    def __init__(self, config: ACTPolicyConfig, *, first: bool) -> None:
+        super().__init__()
+        self.self_attention = None if first else Attention(config)
+        self.cross_attention = Attention(config)
+        self.feedforward = FeedForward(config)
+
+    def forward(self, x: Tensor, queries: Tensor, memory: Tensor, memory_positions: Tensor) -> Tensor:
+        if self.self_attention is not None:
+            x = self.self_attention(x, queries, x, queries)
+        mixed: Tensor = self.feedforward(self.cross_attention(x, queries, memory, memory_positions))
+        return mixed
+
+
+def sine_positions(length: int, dim: int, like: Tensor) -> Tensor:
+    """Positions 0 … length - 1 as (length, dim): sine at even and cosine at odd dimensions of position / 10000^(2i/dim)
+    (Vaswani et al. 2017, section 3.5)."""
+    return _sines(torch.arange(length, device=like.device, dtype=torch.float32), dim).to(like.dtype)
+
+
+def sine_positions_2d(height: int, width: int, dim: int, like: Tensor) -> Tensor:
+    """Positions of an image's tokens, row by row, as (height·width, dim): the first half of the dimensions tells the
+    row and the second the column, each from 1/n to 1 of 2 pi (DETR, appendix A.4, normalized)."""
+
+    def axis(length: int) -> Tensor:
+        steps = torch.arange(1, length + 1, device=like.device, dtype=torch.float32)
+        return _sines(steps / length * 2 * math.pi, dim // 2)  # (length, dim/2)
+
+    rows = axis(height)[:, None].expand(height, width, dim // 2)
+    columns = axis(width)[None, :].expand(height, width, dim // 2)
+    return torch.cat((rows, columns), dim=-1).flatten(0, 1).to(like.dtype)
+
+
+def _sines(values: Tensor, dim: int) -> Tensor:
+    frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=values.device, dtype=torch.float32) / dim)
+    angles = values[:, None] * frequencies  # (length, dim/2)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)

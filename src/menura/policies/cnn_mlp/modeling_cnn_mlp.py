@@ -1,0 +1,116 @@
+"""CNNMLPPolicy: a small convolutional encoder and an MLP, cheap enough to train from pixels on a CPU.
+
+Shapes: B batch, O observation steps, K cameras, C channels, H W image, D state, T chunk, A action.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .configuration_cnn_mlp import CNNMLPPolicyConfig
+
+
+class CNNMLPPolicy(PreTrainedModel):
+    """Regresses a chunk of actions from where each feature map sees its feature, and the state (L1 loss).
+
+    All cameras and observation steps share one encoder and pass through it as one batch.
+    """
+
+    config_class = CNNMLPPolicyConfig
+
+    def __init__(self, config: CNNMLPPolicyConfig) -> None:
+        super().__init__(config)
+        self.n_cameras = len(config.camera_names or ())
+        self.encoder = PointEncoder(config.channels) if self.n_cameras else None
+        width = config.n_obs_steps * (config.state_dim + self.n_cameras * 2 * config.channels)
+        self.head = nn.Sequential(
+            nn.Linear(width, config.hidden_size),
+            nn.ReLU(),
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.ReLU(),
+            nn.Linear(config.hidden_size, config.chunk_size * config.action_dim),
+        )
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm)):
+            module.reset_parameters()  # PyTorch's own, uniform in 1/sqrt(fan_in); transformers' is normal(0, 0.02)
+
+    def forward(
+        self,
+        state: Tensor | None = None,
+        image: Tensor | None = None,
+        actions: Tensor | None = None,
+        is_pad: Tensor | None = None,
+    ) -> Tensor | dict[str, Tensor]:
+        """The predicted chunk (B, T, A), or {'loss'} when `actions` (B, T, A) is given; `is_pad` (B, T) masks it."""
+        predicted = self.predict(state, image)
+        return predicted if actions is None else {"loss": masked_l1(predicted, actions, is_pad)}
+
+    @torch.no_grad()
+    def select_action(self, obs_dict: dict[str, Any]) -> Tensor:
+        """The chunk (B, T, A) in normalized units for `obs_dict['state']` and `obs_dict['image']`."""
+        return self.predict(obs_dict.get("state"), obs_dict.get("image"))
+
+    def predict(self, state: Tensor | None, image: Tensor | None) -> Tensor:
+        """(B, [O,] D) and (B, [O,] K, 3, H, W) -> (B, T, A)."""
+        parts: list[Tensor] = []
+        if self.encoder is not None:
+            if image is None:
+                raise ValueError(f"CNNMLPPolicy: expected images of {self.config.camera_names}, got none.")
+            points = self.encoder(image.flatten(0, -4))  # (B·O·K, 3, H, W) -> (B·O·K, 2C)
+            parts.append(points.reshape(len(image), -1))
+        if self.config.state_dim:
+            if state is None:
+                raise ValueError(f"CNNMLPPolicy: expected a state of width {self.config.state_dim}, got none.")
+            parts.append(state.flatten(1))
+        flat: Tensor = self.head(torch.cat(parts, dim=1))  # (B, T·A)
+        return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
+
+
+class PointEncoder(nn.Module):
+    """Three convolutions and a spatial softmax: each of C feature maps becomes one image point.
+
+    Spatial softmax: Levine et al. 2016 (arXiv 1504.00702), Finn et al. 2016 (arXiv 1509.06113).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, channels, kernel_size=5, stride=2, padding=2),
+            nn.GroupNorm(8, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.ReLU(),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 2C)."""
+        # Channels last is the layout pixels come in, and the faster one for convolutions on CPU and GPU alike.
+        return spatial_softmax(self.layers(image.contiguous(memory_format=torch.channels_last)))
+
+
+def spatial_softmax(maps: Tensor) -> Tensor:
+    """The mean position (x, y), each in [-1, 1], of every map's softmax: (N, C, H, W) -> (N, 2C)."""
+    height, width = maps.shape[-2:]
+    weights = maps.flatten(2).softmax(dim=-1).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
+    x = weights.sum(dim=2) @ torch.linspace(-1, 1, width, device=maps.device, dtype=maps.dtype)  # (N, C)
+    y = weights.sum(dim=3) @ torch.linspace(-1, 1, height, device=maps.device, dtype=maps.dtype)
+    return torch.stack((x, y), dim=-1).flatten(1)
+
+
+def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None) -> Tensor:
+    """Mean absolute error over the steps (B, T, A) that are not padding (B, T); 0 when all are."""
+    error = (predicted - actions).abs().mean(dim=-1)  # (B, T)
+    if is_pad is None:
+        return error.mean()
+    valid = (~is_pad).to(error.dtype)
+    return (error * valid).sum() / valid.sum().clamp(min=1)

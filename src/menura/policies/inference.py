@@ -1,0 +1,160 @@
+"""A policy together with its processor: raw observations in, checked physical actions out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.features import Features
+from menura.policies.contract import observation
+from menura.policies.needs import Needs
+from menura.processing.processor import Processor
+
+
+class Inference:
+    """The three steps of inference, each by itself: `inputs`, `infer`, `actions`.
+
+    Args:
+        policy: a `PreTrainedModel` with `select_action`.
+        processor: what it was trained with; moved to the policy's device.
+        dataset: whose statistics hold here, for a policy trained on several; the only one, when None.
+
+    Attributes:
+        policy, processor, device: as given; the device is the policy's.
+        chunk_size: T, actions predicted; None when the policy predicts one.
+        n_action_steps: how many of them are executed in open loop.
+        n_obs_steps: O, observations given; `observation_offsets` are their frames relative to now.
+        dataset_id: the row of the statistics that holds.
+    """
+
+    def __init__(self, policy: torch.nn.Module, processor: Processor, *, dataset: str | None = None) -> None:
+        model: Any = policy  # torch's type does not know of `config` and `select_action`
+        needs = Needs.of(model.config)
+        self.policy = model
+        self.device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
+        self.processor = processor.to(self.device)
+        self.chunk_size = needs.chunk_size
+        self.n_action_steps = needs.n_action_steps
+        self.n_obs_steps = needs.n_obs_steps
+        self.observation_offsets = needs.observation_offsets
+        self.dataset_id = _dataset_id(processor.dataset_names, dataset)
+        parameters = inspect.signature(model.select_action).parameters.values()
+        self._accepts = {parameter.name for parameter in parameters}
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            self._accepts |= {"generator", "noise"}
+
+    @property
+    def features(self) -> Features:
+        """What observations and actions mean."""
+        return self.processor.features
+
+    @property
+    def name(self) -> str:
+        """The policy's class."""
+        return type(self.policy).__name__
+
+    def inputs(self, obs: Mapping[str, Any], observation_is_pad: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """What `select_action` is given for a raw observation (as of `Processor.prepare`).
+
+        `observation_is_pad` (B, O): which observations repeat the episode's first; none, when None.
+        """
+        batch = self.processor.prepare(obs)
+        if not batch:
+            raise FeatureMismatch(f"observation: expected what the policy reads, got {list(obs)}.")
+        rows = len(next(iter(batch.values())))
+        batch["dataset_id"] = torch.full((rows,), self.dataset_id)
+        if self.n_obs_steps > 1:
+            nothing = np.zeros((rows, self.n_obs_steps), np.bool_)
+            batch["observation_is_pad"] = torch.from_numpy(
+                nothing if observation_is_pad is None else observation_is_pad
+            )
+        with torch.inference_mode():
+            return observation(self.processor.inputs(batch))
+
+    def infer(
+        self,
+        inputs: dict[str, Any],
+        noise: torch.Tensor | None = None,
+        generator: Sequence[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """(B, T, A) normalized, on the device: the policy's answer to `inputs`; T = 1 from one that answers (B, A).
+
+        Raises:
+            ContractError: the answer has the wrong shape or is not finite.
+        """
+        extra: dict[str, Any] = {}
+        if noise is not None:
+            if "noise" not in self._accepts:
+                raise ContractError(f"{self.name}.select_action: expected no noise, which it does not take, got some.")
+            extra["noise"] = noise.to(self.device)
+        if generator is not None and self.samples:
+            extra["generator"] = list(generator)
+        if self.policy.training:
+            self.policy.eval()
+        with torch.inference_mode():
+            answer = self.policy.select_action(inputs, **extra)
+        return self._checked(answer, rows=len(next(iter(inputs.values()))))
+
+    def actions(self, normalized: torch.Tensor) -> NDArray[np.float32]:
+        """(B, T, A) float32 in physical units, from `infer`'s answer."""
+        physical: NDArray[np.float32] = self.processor.actions(normalized, self.dataset_id).cpu().numpy()
+        return physical
+
+    @property
+    def samples(self) -> bool:
+        """Whether `select_action` takes a random generator for each row."""
+        return "generator" in self._accepts
+
+    def generator(self, seed: int | None) -> torch.Generator | None:
+        """A random generator for one row: seeded, or fresh when None. None when the policy does not sample."""
+        if not self.samples:
+            return None
+        generator = torch.Generator(self.device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return generator
+
+    def reset(self) -> None:
+        """Call the policy's own `reset()`, where it has one."""
+        reset = getattr(self.policy, "reset", None)
+        if callable(reset):
+            reset()
+
+    def _checked(self, answer: Any, rows: int) -> torch.Tensor:
+        where = f"{self.name}.select_action"
+        width = self.features.action_dim
+        if not isinstance(answer, torch.Tensor):
+            raise ContractError(f"{where}: expected a tensor of actions, got {type(answer).__name__}.")
+        chunk = answer[:, None] if answer.dim() == 2 else answer
+        least = 1 if answer.dim() == 2 else self.n_action_steps
+        if chunk.dim() != 3 or chunk.shape[0] != rows or chunk.shape[1] < least or chunk.shape[2] != width:
+            chunks = "" if self.chunk_size is None else f" or ({rows}, {self.chunk_size}, {width})"
+            raise ContractError(f"{where}: expected shape ({rows}, {width}){chunks}, got {tuple(answer.shape)}.")
+        if not torch.isfinite(chunk).all():
+            row = int((~torch.isfinite(chunk)).flatten(1).any(1).nonzero()[0])
+            raise ContractError(
+                f"{where}: expected finite actions, got NaN or infinity in row {row}. "
+                "Look at the training loss, and at the observation."
+            )
+        return chunk
+
+
+def _dataset_id(names: Sequence[str], dataset: str | None) -> int:
+    """Which row of the statistics holds."""
+    if dataset is None:
+        if len(names) > 1:
+            raise FeatureMismatch(
+                f"dataset: expected one of {list(names)}, whose statistics turn actions into physical units, got none."
+            )
+        return 0
+    if dataset not in names:
+        raise FeatureMismatch(f"dataset: expected one of {list(names)}, got {dataset!r}{did_you_mean(dataset, names)}.")
+    return list(names).index(dataset)
