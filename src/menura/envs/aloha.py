@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import Float32, UInt8
-from menura.envs.base import SimEnv
+from menura.envs.base import Outcome, SimEnv
 from menura.envs.cameras import Camera, Pose, parse_cameras
 from menura.envs.mujoco_renderer import MujocoRenderer
 from menura.envs.rendering import choose_backend
@@ -106,7 +106,6 @@ class AlohaEnv(SimEnv):
         self.renderer = MujocoRenderer(model, (*self._cameras.values(), self._video), render)
         self._object_state = object_state
         self._objects = spec.objects
-        self._reward = 0
         self.task = spec.sentence
         self.success_rule = spec.success_rule
         self.max_episode_steps = max_episode_steps
@@ -145,11 +144,11 @@ class AlohaEnv(SimEnv):
         with self._physics.reset_context():
             self._task.initialize_episode(self._physics)
 
-    def apply(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
+    def apply(self, action: Float32) -> Outcome:
         self._task.before_step(action.astype(np.float64), self._physics)
         self._physics.step(round(1 / FPS / self._physics.timestep()))
         reward = int(self._task.get_reward(self._physics))
-        return float(reward), reward == self._task.max_reward, False, {"stage": reward}
+        return Outcome(float(reward), success=reward == self._task.max_reward)
 
     def state(self) -> Float32:
         joints = self._task.get_qpos(self._physics)

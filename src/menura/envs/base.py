@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium
@@ -22,6 +24,17 @@ from menura.features import Features
 Observation = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What one action brought about. `success` holds at this step; further facts go into `info`."""
+
+    reward: float
+    success: bool
+    terminated: bool = False
+    truncated: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
 class SimEnv(gymnasium.Env[Observation, Float32]):
     """A simulated environment whose steps can be taken without drawing any camera.
 
@@ -34,6 +47,7 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
         max_episode_steps: steps after which an episode is truncated.
         success_rule: when `info["success"]` is true, in words.
         noisy_actions: (A,) bool, the action dimensions that noise may be added to (not those of grippers).
+        episode_seed: what the running episode was begun with.
         packages: the packages whose versions are part of the protocol.
     """
 
@@ -45,6 +59,7 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
     max_episode_steps: int
     success_rule: str
     noisy_actions: NDArray[np.bool_]
+    episode_seed: int
 
     def declare_spaces(self, low: ArrayLike, high: ArrayLike) -> None:
         """Sets `action_space` to the bounds (A,), which are true of the actuators, and `observation_space`."""
@@ -68,8 +83,8 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
         """Begins the episode that `seed`, and nothing that came before, determines."""
         raise NotImplementedError
 
-    def apply(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
-        """Executes a checked (A,) action; returns reward, success, terminated, further info."""
+    def apply(self, action: Float32) -> Outcome:
+        """Executes an action (A,) that was checked."""
         raise NotImplementedError
 
     def state(self) -> Float32:
@@ -94,6 +109,7 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         self.start(seed)
+        self.episode_seed = seed
         self._steps = 0
         return self.observe(), {"seed": seed, "success": False}
 
@@ -109,9 +125,10 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
                 "before the first reset" if self._steps is None else f"past the limit of {self.max_episode_steps} steps"
             )
             raise EnvironmentFailure(f"{type(self).__name__}: expected reset(), got a step {when}. Call reset() first.")
-        reward, success, terminated, info = self.apply(self._checked(action))
+        outcome = self.apply(self._checked(action))
         self._steps += 1
-        return reward, terminated, self._steps >= self.max_episode_steps, {**info, "success": success}
+        truncated = outcome.truncated or self._steps >= self.max_episode_steps
+        return outcome.reward, outcome.terminated, truncated, {**outcome.info, "success": outcome.success}
 
     def observe(self) -> Observation:
         """What is seen now; draws each camera of the features once."""

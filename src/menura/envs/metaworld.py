@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import Float32, UInt8
-from menura.envs.base import SimEnv
+from menura.envs.base import Outcome, SimEnv
 from menura.envs.cameras import Camera, Pose, parse_cameras
 from menura.envs.metaworld_tasks import INSTRUCTIONS
 from menura.envs.mujoco_renderer import MujocoRenderer
@@ -109,9 +109,9 @@ class MetaWorldEnv(SimEnv):
         self._sim.seed(seed)
         self._observed, _ = self._sim.reset()
 
-    def apply(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
+    def apply(self, action: Float32) -> Outcome:
         self._observed, reward, _, _, info = self._sim.step(np.clip(action, -1.0, 1.0))
-        return float(reward), bool(info["success"]), False, {}
+        return Outcome(float(reward), success=bool(info["success"]))
 
     def state(self) -> Float32:
         observed = self._observed if self._object_state else self._observed[: len(_HAND)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ import menura
 from menura.config import load_task
 from menura.config.schema import CollectConfig, ComponentConfig
 from menura.data.readers.lerobot import LeRobotReader
+from menura.data.readers.lerobot_meta import OWN
 from menura.data.writer import LeRobotWriter
 from menura.envs.make import make_env
 from menura.errors import ConfigError, DataError, EnvironmentFailure
 from menura.evaluation.recorders import Recording, attempts
 from menura.features import Features
-from menura.files import read_json, write_json
+from menura.files import json_text, read_json, write_json
 
 FACTS = "meta/collect.json"
 _PATIENCE = 10  # attempts for each episode asked for, before giving up
@@ -72,15 +74,15 @@ def collect(
     """Records demonstrations as a LeRobotDataset v3.0.
 
     Attempt i has the seed `seed + i`; successes are kept until there are `episodes` of them, in the order of their seeds,
-    so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added: after a kill
-    or Ctrl-C, the same call goes on where it was, and asking for more episodes adds to what is there. What was done
-    stands in `meta/collect.json`.
+    so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added: after a
+    kill or Ctrl-C the same call goes on where it was, and asking for more episodes adds to what is there. What was
+    done stands in `meta/collect.json`.
 
     Args:
-        task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count; or `{class, args}` of an
-            environment.
+        task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count; or `{class, args}` of
+            an environment.
         output_dir: the dataset's directory; by default the root of the task's first dataset.
-        episodes, seed, noise, extra_steps, keep_failures, num_workers: instead of what `collect` says (see `CollectConfig`);
+        episodes, seed, noise, extra_steps, keep_failures, num_workers: instead of what the `collect` section says;
             `noise` is explained at `menura.envs.recording.record`.
         expert: `{class, args}`, instead of the task's.
         policy: a checkpoint to record instead of an expert.
@@ -129,6 +131,7 @@ def _plan(
 ) -> _Plan:
     """Everything that is known before the call's own values."""
     config, root, task_expert = CollectConfig(), None, None
+    env: ComponentConfig | Mapping[str, Any]
     if isinstance(task_or_env, (str, Path)):
         task = load_task(task_or_env, overrides, project)
         if task.config.env is None:
@@ -184,16 +187,19 @@ class _Collection:
             "keep_failures": self._config.keep_failures,
             "protocol": protocol,
         }
+        facts = json.loads(json_text(facts))  # as it is read back
         self._resume(facts)
         if len(self._seeds) < self._config.episodes:
             self._record(features, facts, show_progress)
+            result = {"attempts": self._attempts, "successes": self._successes, "seeds": self._seeds}
+            write_json(self._root / FACTS, {**facts, "result": result})
         return CollectResult(
             self._root, tuple(self._seeds), self._attempts, self._successes, round(self._largest_step, 6)
         )
 
     def _resume(self, facts: Mapping[str, Any]) -> None:
         """Takes up what an earlier call left, after making sure that it recorded the same."""
-        if not (self._root / FACTS).exists():
+        if not (self._root / FACTS).exists():  # killed before its first episode, or never begun
             return
         earlier = read_json(self._root / FACTS, DataError)
         different = [key for key in facts if earlier.get(key) != facts[key]]
@@ -209,13 +215,17 @@ class _Collection:
         # Attempts are made in the order of seeds, so those missing before the last one failed.
         self._attempts = self._seeds[-1] - self._config.seed + 1 if self._seeds else 0
         self._successes = sum(bool(episode["success"]) for episode in recorded)
-        self._largest_step = max((float(episode["largest_action_step"]) for episode in recorded), default=0.0)
+        self._largest_step = max((float(episode["extra"]["largest_action_step"]) for episode in recorded), default=0.0)
 
     def _record(self, features: Features, facts: Mapping[str, Any], show_progress: bool) -> None:
-        resume = (self._root / FACTS).exists()
         workers = min(self._config.num_workers or _cpus(), self._config.episodes - len(self._seeds))
         first_seed = self._config.seed + self._attempts
-        with LeRobotWriter(self._root, features, resume=resume) as writer, self._progress(show_progress) as bar:
+        begun = (self._root / OWN).exists()
+        with LeRobotWriter(self._root, features, resume=begun) as writer, self._progress(show_progress) as bar:
+            if len(writer) != len(self._seeds):
+                raise DataError(
+                    f"collect: expected a dataset that collect recorded, got {self._root}, which has no {FACTS}."
+                )
             write_json(self._root / FACTS, facts)
             line = bar.add_task("recording", total=self._config.episodes, completed=len(self._seeds), rate="")
             for attempt in attempts(self._recording, first_seed, workers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,5 +32,7 @@ class MetaWorldExpert:
 
     def act(self, observation: Mapping[str, Any]) -> Float32:
         """(4,) the action in [-1, 1]."""
-        action: Float32 = np.asarray(self._policy.get_action(self._env.full_state), np.float32)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # it says that it will be clipped
+            action: Float32 = np.asarray(self._policy.get_action(self._env.full_state), np.float32)
         return action.clip(-1.0, 1.0)
