@@ -10,7 +10,7 @@ import numpy as np
 
 from menura.data.episode import UInt8
 from menura.envs.cameras import Camera, Pose
-from menura.envs.rendering import require_backend
+from menura.envs.rendering import require_rendering
 from menura.errors import EnvironmentFailure
 from menura.features import RenderMode
 
@@ -66,7 +66,7 @@ class MujocoRenderer:
         self._context = None
 
     def _open(self) -> tuple[Any, Any, Any]:
-        require_backend()
+        require_rendering()
         import mujoco
 
         window = mujoco.GLContext(self._width, self._height)

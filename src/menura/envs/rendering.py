@@ -26,7 +26,7 @@ def choose_backend() -> str:
     """Sets `MUJOCO_GL` to the first backend that draws, once, for this process and its children; returns it.
 
     Call it before mujoco or dm_control is imported. A value the user has set stands. Where none works it is `disabled`:
-    environments without cameras run on, and `require_backend` explains the others' failure.
+    environments without cameras run on, and `require_rendering` explains the others' failure.
     """
     if not sys.platform.startswith("linux"):
         return os.environ.get("MUJOCO_GL", "")
@@ -48,7 +48,7 @@ def backend_works(backend: str) -> bool:
     return probe.returncode == 0
 
 
-def require_backend() -> None:
+def require_rendering() -> None:
     """Raises EnvironmentFailure, with the command to run, when nothing can be drawn."""
     if choose_backend() == _NONE:
         raise EnvironmentFailure(

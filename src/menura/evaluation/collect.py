@@ -73,8 +73,8 @@ def collect(
 ) -> CollectResult:
     """Records demonstrations as a LeRobotDataset v3.0.
 
-    Attempt i has the seed `seed + i`; successes are kept until there are `episodes` of them, in the order of their seeds,
-    so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added: after a
+    Attempt i has the seed `seed + i`; successes are kept until there are `episodes` of them, in the order of their
+    seeds, so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added: after a
     kill or Ctrl-C the same call goes on where it was, and asking for more episodes adds to what is there. What was
     done stands in `meta/collect.json`.
 
@@ -224,7 +224,8 @@ class _Collection:
         with LeRobotWriter(self._root, features, resume=begun) as writer, self._progress(show_progress) as bar:
             if len(writer) != len(self._seeds):
                 raise DataError(
-                    f"collect: expected a dataset that collect recorded, got {self._root}, which has no {FACTS}."
+                    f"collect: expected a dataset that collect recorded, got {self._root} without {FACTS}. "
+                    "Choose another output_dir."
                 )
             write_json(self._root / FACTS, facts)
             line = bar.add_task("recording", total=self._config.episodes, completed=len(self._seeds), rate="")
