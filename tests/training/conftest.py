@@ -1,0 +1,43 @@
+import importlib.util
+import multiprocessing
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+LAB = Path(__file__).with_name("lab.py")
+
+
+@pytest.fixture(scope="session")
+def lab() -> ModuleType:
+    """The toy training of `lab.py`, in this process."""
+    spec = importlib.util.spec_from_file_location("menura_training_lab", LAB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def in_lab() -> Callable[..., int]:
+    """Runs `lab.py` in a process of its own and returns its exit code; -9 when it was killed."""
+    context = multiprocessing.get_context("forkserver")  # imports once, forks many times
+    context.set_forkserver_preload(["menura.training.trainer", "menura.config", "runpy"])
+
+    def run(out: Path, **settings: Any) -> int:
+        given = {"OUT": str(out), "STEPS": 10, "KILL_AT": None, "PART": "step", "OPTIONS": {}, "EMA": None, **settings}
+        process = context.Process(
+            target=runpy.run_path, args=(str(LAB),), kwargs={"init_globals": {"SETTINGS": given}, "run_name": "lab"}
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None, "the training did not end"
+        return process.exitcode
+
+    return run
