@@ -1,0 +1,100 @@
+"""The server answers what the policy answers, and takes nothing from strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from menura.config.schema import ProcessorConfig
+from menura.data.statistics import compute_statistics
+from menura.errors import MenuraError
+from menura.features import Features, VectorFeature
+from menura.meta_policy import MetaPolicy
+from menura.policies.contract import build_policy
+from menura.policies.mlp.modeling_mlp import MLPPolicy
+from menura.processing.processor import Processor
+from menura.serving.client import Client, ServerError
+from menura.serving.server import PolicyServer
+
+
+@pytest.fixture(scope="module")
+def meta() -> MetaPolicy:
+    features = Features(VectorFeature.of_width(3, "s"), VectorFeature.of_width(2, "a"), fps=10.0)
+    rows = np.random.default_rng(0).normal(size=(50, 5))
+    statistics = {"toy": {"state": compute_statistics(rows[:, :3]), "action": compute_statistics(rows[:, 3:])}}
+    policy = build_policy(MLPPolicy, {"chunk_size": 4, "n_action_steps": 2, "hidden_size": 8}, features)
+    return MetaPolicy(policy, Processor.build(ProcessorConfig(), features, statistics, policy.config))
+
+
+@contextmanager
+def serving(meta: MetaPolicy, api_key: str | None = None) -> Iterator[int]:
+    """A server on a free port of the loopback, in a thread; its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    policy_server = PolicyServer(meta, port=0, api_key=api_key)
+    server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result(30)
+    try:
+        yield policy_server.port
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_answers_equal_the_policy_s(meta: MetaPolicy) -> None:
+    state = np.array([0.1, -0.2, 0.3], np.float32)
+    with serving(meta) as port, Client(f"ws://127.0.0.1:{port}") as client:
+        assert client.metadata["chunk_size"] == 4
+        assert Features.from_dict(client.metadata["features"]) == meta.features
+        answer = client.infer({"state": state, "prompt": "go"})
+        np.testing.assert_array_equal(answer["actions"], meta.predict({"state": state[None], "task": ["go"]})[0])
+        assert answer["actions"].shape == (4, 2)
+        assert answer["server_timing"]["infer_ms"] > 0
+
+
+def test_a_wrong_observation_is_an_error_to_its_sender_alone(meta: MetaPolicy) -> None:
+    good = {"state": np.zeros(3, np.float32)}
+    with serving(meta) as port, Client(f"ws://127.0.0.1:{port}") as other:
+        for wrong in ({"state": np.zeros(5, np.float32)}, {"state": np.full(3, np.nan, np.float32)}, {}, {"images": 3}):
+            with Client(f"ws://127.0.0.1:{port}") as client, pytest.raises(ServerError, match="expected"):
+                client.infer(wrong)
+        with connect(f"ws://127.0.0.1:{port}") as raw:
+            raw.recv()
+            raw.send(b"\xc1 not msgpack")
+            assert "reading a frame" in str(raw.recv())
+        assert other.infer(good)["actions"].shape == (4, 2)
+
+
+def test_health(meta: MetaPolicy) -> None:
+    with serving(meta, api_key="secret") as port:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"OK\n"
+
+
+def test_a_key_is_checked(meta: MetaPolicy) -> None:
+    with serving(meta, api_key="secret") as port:
+        for wrong in (None, "Secret", "secret2"):
+            with pytest.raises(ServerError, match="401"):
+                Client(f"ws://127.0.0.1:{port}", api_key=wrong)
+        with Client(f"ws://127.0.0.1:{port}", api_key="secret") as client:
+            assert client.metadata["protocol_version"] == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example"])
+def test_no_key_no_other_address(meta: MetaPolicy, host: str) -> None:
+    with pytest.raises(MenuraError, match="expected a key to listen on"):
+        PolicyServer(meta, host=host)
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(ServerError, match=r"expected a policy server.*menura serve"):
+        Client("ws://127.0.0.1:1", timeout_s=2)
