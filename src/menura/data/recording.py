@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from menura.data.lerobot_stats import ChannelHistogram
 from menura.data.lerobot_tables import numeric_keys
@@ -54,8 +52,8 @@ class Recording:
 
 def new_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
     return Recording(
-        data=RollingTable(lambda number: _path(root, DATA_PATH, number)),
-        table=RollingTable(lambda number: _path(root, EPISODES_PATH, number)),
+        data=RollingTable(lambda number: _path(root, DATA_PATH, number), group_parts=True),
+        table=RollingTable(lambda number: _path(root, EPISODES_PATH, number), group_parts=False),
         builders={key: StatisticsBuilder(feature=key, names=specs[key]["names"]) for key in numeric_keys(specs)},
         histograms={key: ChannelHistogram() for key in specs if key not in numeric_keys(specs)},
     )

@@ -28,16 +28,18 @@ def file_number(chunk: NDArray[np.int64], file: NDArray[np.int64]) -> NDArray[np
 
 
 class RollingTable:
-    """One part an episode, a row group each. The file that grows holds at most 100 episodes and 8 MiB, so adding stays cheap.
+    """One part an episode. The file that grows holds at most 100 episodes and 8 MiB, so that adding stays cheap.
 
     A part is staged (on disk, but nothing refers to it) and then accepted; what is staged next replaces what was not.
 
     Args:
         path: of the n-th file.
+        group_parts: each part is a row group of its own, so that it can be read alone; else a file is one row group.
     """
 
-    def __init__(self, path: Callable[[int], Path]) -> None:
+    def __init__(self, path: Callable[[int], Path], *, group_parts: bool) -> None:
         self._path = path
+        self._group_parts = group_parts
         self._number = 0
         self._parts: list[pa.Table] = []
         self._staged: tuple[int, list[pa.Table]] | None = None
@@ -62,9 +64,10 @@ class RollingTable:
     def stage(self, part: pa.Table, number: int) -> None:
         """Writes file `number` with this part at its end; the schema's metadata is the part's."""
         parts = [*self._parts, part] if number == self._number else [part]
+        tables = [each.replace_schema_metadata(part.schema.metadata) for each in parts]
         with replacing(self._path(number)) as path, pq.ParquetWriter(path, part.schema) as writer:
-            for each in parts:
-                writer.write_table(each.replace_schema_metadata(part.schema.metadata), row_group_size=len(each))
+            for table in tables if self._group_parts else [pa.concat_tables(tables)]:
+                writer.write_table(table, row_group_size=len(table))
         self._staged = number, parts
 
     def accept(self) -> None:
