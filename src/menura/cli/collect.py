@@ -1,0 +1,28 @@
+"""`menura collect TASK`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from menura.cli.options import OutputDir
+
+
+def collect(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help="A task with `env` and `expert`.")],
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", "-n", min=1, help="Episodes kept; by default as it says.")
+    ] = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Record demonstrations of an expert as a dataset."""
+    from menura.config import load_task
+
+    load_task(task, context.obj or ())  # a wrong YAML is refused before torch is imported
+
+    from menura import api
+
+    directory = api.collect(task, episodes=episodes, output_dir=output_dir, overrides=context.obj or ())
+    typer.echo(f"The dataset is in {directory}")

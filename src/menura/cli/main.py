@@ -1,0 +1,66 @@
+"""The command `menura`. Each command's module is thin: what it needs is imported when it is called, not before."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from menura.cli import check, collect, compare, config, eval, new, replay, serve, train
+from menura.cli.words import split_words
+from menura.errors import MenuraError
+
+
+class _Group(TyperGroup):
+    """Turns errors raised on purpose into their message, and Ctrl-C into one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from None
+        except MenuraError as error:
+            if os.environ.get("MENURA_DEBUG"):
+                raise
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="menura",
+    help="Menura: imitation learning for robots. Any value of a task can be overridden: --policy.args.hidden_size 512.",
+    epilog="--debug, or MENURA_DEBUG=1, shows where an error was raised.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("eval")(eval.evaluate)
+app.command("collect")(collect.collect)
+app.command("replay")(replay.replay)
+app.command("compare")(compare.compare)
+app.add_typer(check.app, name="check")
+app.add_typer(new.app, name="new")
+app.command("config")(config.config)
+app.command("serve")(serve.serve)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 when it succeeded, 1 when a check failed, 2 when something given was wrong."""
+    rest = list(sys.argv[1:] if words is None else words)
+    if "--debug" in rest:
+        rest.remove("--debug")
+        os.environ["MENURA_DEBUG"] = "1"
+    rest, overrides = split_words(rest)
+    app(rest, prog_name="menura", obj=overrides)
+
+
+if __name__ == "__main__":
+    main()

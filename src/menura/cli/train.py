@@ -1,0 +1,30 @@
+"""`menura train TASK`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from menura.cli.options import OutputDir
+
+
+def train(
+    context: typer.Context,
+    task: Annotated[
+        str, typer.Argument(help="A task's name, the path of its YAML, or of the run.yaml of a run to repeat.")
+    ],
+    output_dir: OutputDir = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Without the object's state or without cameras: a baseline.")
+    ] = False,
+) -> None:
+    """Train a policy; a run that was interrupted goes on where it was."""
+    from menura.config import load_task
+
+    load_task(task, context.obj or (), need_data=True)  # a wrong YAML is refused before torch is imported
+
+    from menura import api
+
+    result = api.train(task, output_dir=output_dir, overrides=context.obj or (), blind=blind)
+    typer.echo(f"The run is in {result.directory}")

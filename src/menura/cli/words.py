@@ -1,0 +1,60 @@
+"""The words of a command line before typer sees them: overrides are taken out, dashes become underscores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# The commands that read a task, and the names of its sections, which are overridden whole: `--policy act`.
+TASK_COMMANDS = ("train", "collect", "config")
+SECTIONS = (
+    "datasets",
+    "policy",
+    "env",
+    "expert",
+    "trainer",
+    "image_encoder",
+    "processor",
+    "training",
+    "evaluation",
+    "collect",
+    "data",
+)
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words for typer, and the overrides: `--a.b v`, `--a.b=v`, `--policy act`.
+
+    Only commands that read a task take overrides; to others such words are left, and typer refuses them.
+    """
+    if not words or words[0] not in TASK_COMMANDS:
+        return [_underscored(word) for word in words], []
+    rest: list[str] = []
+    overrides: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            return [*rest, word, *left], overrides
+        if not _is_override(word):
+            rest.append(_underscored(word))
+            continue
+        overrides.append(word)
+        if "=" not in word and left and not _is_option(left[0]):
+            overrides.append(left.pop(0))
+    return rest, overrides
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("--") and word[2:3].isalpha()
+
+
+def _is_override(word: str) -> bool:
+    name = word.removeprefix("--").partition("=")[0]
+    return _is_option(word) and ("." in name or name.replace("-", "_") in SECTIONS)
+
+
+def _underscored(word: str) -> str:
+    if not _is_option(word):
+        return word
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}"
