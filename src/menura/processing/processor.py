@@ -134,6 +134,11 @@ class Processor:
         return self.settings.observation_steps
 
     @property
+    def grey_level(self) -> float:
+        """How far apart two neighbouring grey levels are after normalization, at most."""
+        return float(self._pixels[0].max())
+
+    @property
     def blind(self) -> bool:
         return self.settings.blind
 

@@ -1,0 +1,85 @@
+"""The model card of a checkpoint: `README.md`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from menura.checkpoint.manifest import Code
+from menura.features import Features, VectorFeature
+from menura.processing.processor import Processor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PreTrainedModel
+
+TEMPLATE = """\
+---
+library_name: menura
+pipeline_tag: robotics
+tags: [robotics, imitation-learning, menura]
+---
+
+# {name}
+
+An imitation-learning policy with {parameters} parameters, trained with Menura.
+
+| | |
+|---|---|
+{rows}
+{results}
+## Use
+
+```bash
+menura eval -m .       # success rate in its environment, with interval and protocol
+menura serve -m .      # answer observations over a websocket
+```
+
+```python
+import menura
+
+policy = menura.MetaPolicy.from_pretrained(".")  # checks hashes, then that it answers what it answered when saved
+actions = policy.predict(observation)  # (B, T, A), physical units
+```
+
+Without Menura, `transformers.AutoModel.from_pretrained(".", trust_remote_code=True)` loads the network alone: its
+inputs must then be normalized as `processor_config.json` and `normalizer.safetensors` say.
+"""
+
+
+def model_card(
+    policy: PreTrainedModel,
+    code: Code,
+    processor: Processor,
+    features: Features,
+    datasets: Mapping[str, str],
+    seed: int,
+    results: str | None,
+) -> str:
+    """What it is, what it was trained on, what it sees and does, how to use it."""
+    settings = processor.settings
+    height_width = "" if settings.image_size is None else f" at {settings.image_size[0]} × {settings.image_size[1]}"
+    rows = {
+        "policy": f"`{code.name}` ({code.file})",
+        "data": ", ".join(f"{name} (`{fingerprint[:12]}`)" for name, fingerprint in datasets.items()) or "not said",
+        "state": _vector(features.state) + f", {settings.state}",
+        "action": _vector(features.action) + f", {settings.action}",
+        "cameras": (", ".join(settings.camera_names) or "none") + height_width,
+        "control": " ".join(filter(None, (features.control_space, features.control_type))) or "not said",
+        "rate": f"{features.fps:g} Hz" if features.fps else "not said",
+        "seed": str(seed),
+        "blind": "yes: a baseline that does not see the object" if settings.blind else "no",
+    }
+    return TEMPLATE.format(
+        name=code.name,
+        parameters=f"{sum(parameter.numel() for parameter in policy.parameters()):,}",
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
+        results=f"\n## Results\n\n{results.strip()}\n" if results else "",
+    )
+
+
+def _vector(feature: VectorFeature | None) -> str:
+    if feature is None:
+        return "none"
+    shown = ", ".join(feature.names[:8]) + (", …" if feature.dim > 8 else "")
+    return f"{feature.dim}: {shown}"

@@ -1,0 +1,80 @@
+"""The code of a checkpoint: copied beside the weights, found again on loading."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
+
+from menura import components
+from menura.checkpoint.manifest import Code
+from menura.errors import CheckpointError, ComponentError, ContractError
+
+# Packages whose classes are there wherever a checkpoint is loaded, so that no copy of them is made.
+INSTALLED = ("menura", "torch", "transformers")
+
+
+def save_policy(policy: PreTrainedModel, directory: Path) -> None:
+    """`save_pretrained` with the source files of the policy and its config, as `AutoModel` expects them."""
+    for class_ in (type(policy), type(policy.config)):
+        _require_file(class_)
+    type(policy).register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
+    type(policy.config).register_for_auto_class("AutoConfig")  # type: ignore[no-untyped-call]
+    policy.save_pretrained(directory)
+
+
+def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:
+    class_ = type(policy)
+    return Code(class_.__name__, reference or class_.__name__, class_.__module__, _require_file(class_).name)
+
+
+def save_encoder(encoder: torch.nn.Module, reference: str, directory: Path) -> Code:
+    """Copy the source of an image encoder, unless it belongs to an installed package."""
+    class_ = type(encoder)
+    if class_.__module__.partition(".")[0] in INSTALLED:
+        return Code(class_.__name__, reference, class_.__module__, None)
+    file = _require_file(class_)
+    custom_object_save(encoder, directory)
+    return Code(class_.__name__, reference, class_.__module__, file.name)
+
+
+def find_class(kind: str, code: Code, directory: Path, project: Path, *, trust_remote_code: bool) -> type:
+    """Menura's own class from the package, a user's from the project, else the checkpoint's copy if that is trusted."""
+    if code.module.partition(".")[0] in INSTALLED:
+        return components.load(kind, f"{code.module}:{code.name}", project)
+    try:
+        found = components.find(kind, code.reference, project)
+    except ComponentError as problem:
+        if code.file is not None and trust_remote_code:
+            copy: type = get_class_from_dynamic_module(f"{Path(code.file).stem}.{code.name}", str(directory))
+            return copy
+        raise CheckpointError(
+            f"{directory}: expected the class {code.name} in the project {project}, got: {problem} "
+            f"Run this in the project it was trained in, or allow the checkpoint's own {code.file} to run: "
+            "trust_remote_code=True (--trust_remote_code)."
+        ) from problem
+    return found.load()
+
+
+def differs_from_copy(class_: type, code: Code, directory: Path) -> str | None:
+    """The source file of `class_`, when it is not what the checkpoint holds a copy of."""
+    file = getattr(sys.modules.get(class_.__module__), "__file__", None)
+    if file is None or code.file is None:
+        return None
+    copy = directory / code.file
+    return file if copy.is_file() and copy.read_bytes() != Path(file).read_bytes() else None
+
+
+def _require_file(class_: type) -> Path:
+    module: Any = sys.modules.get(class_.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or class_.__module__ == "__main__":
+        raise ContractError(
+            f"{class_.__name__}: expected a class defined in a file of its own, got one defined in "
+            f"{class_.__module__}. Move it to policy/<name>.py, so that its code can travel with the weights."
+        )
+    return Path(file)
