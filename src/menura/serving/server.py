@@ -73,11 +73,6 @@ class PolicyServer:
         self.port = next(iter(server.sockets)).getsockname()[1]
         return server
 
-    async def run(self) -> None:
-        """Listens until it is cancelled."""
-        async with await self.start() as server:
-            await server.serve_forever()
-
     def _before_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK\n")

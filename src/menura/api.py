@@ -1,0 +1,37 @@
+"""The functions behind the commands, by one name each; every one is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from menura.conformance import check_run
+    from menura.evaluation.collect import collect
+    from menura.evaluation.compare import compare
+    from menura.evaluation.replay import replay
+    from menura.evaluation.runner import evaluate
+    from menura.policies.check import check_policy
+    from menura.policies.new import new_policy
+    from menura.serving.run import serve
+    from menura.training.run import train
+
+__all__ = ["check_policy", "check_run", "collect", "compare", "evaluate", "new_policy", "replay", "serve", "train"]
+
+_HOMES = {
+    "check_policy": "menura.policies.check",
+    "check_run": "menura.conformance",
+    "collect": "menura.evaluation.collect",
+    "compare": "menura.evaluation.compare",
+    "evaluate": "menura.evaluation.runner",
+    "new_policy": "menura.policies.new",
+    "replay": "menura.evaluation.replay",
+    "serve": "menura.serving.run",
+    "train": "menura.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'menura.api' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

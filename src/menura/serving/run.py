@@ -1,0 +1,38 @@
+"""`menura serve`: a checkpoint behind the policy server, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+
+from menura.meta_policy import MetaPolicy
+from menura.serving.server import DEFAULT_PORT, PolicyServer
+
+
+def serve(
+    model: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    api_key: str | None = None,
+    trust_remote_code: bool = False,
+) -> None:
+    """Load, verify and warm up a checkpoint, then listen until interrupted.
+
+    Args:
+        model: a run or a checkpoint.
+        host, port, api_key: as of `PolicyServer`.
+        trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
+    """
+    meta = MetaPolicy.from_pretrained(model, trust_remote_code=trust_remote_code)
+    asyncio.run(_listen(PolicyServer(meta, host=host, port=port, api_key=api_key), str(model)))
+
+
+async def _listen(server: PolicyServer, model: str) -> None:
+    async with await server.start() as listening:
+        Console(stderr=True).print(
+            f"{model} answers on ws://{server.host}:{server.port} (Ctrl-C ends it)", highlight=False
+        )
+        await listening.serve_forever()
