@@ -12,7 +12,7 @@ from menura.files import TEMPORARY, fsync_directory
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there takes its place when the block ends without an error.
+    """Gives a temporary path beside `path`. What is written there takes its place if the block ends well.
 
     The temporary name begins with a dot, so that no reader takes it for data.
     """

@@ -28,9 +28,9 @@ class LazyFrames:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> UInt8:
-        numbers = np.arange(len(self))[index]
+        numbers: NDArray[np.int64] = np.arange(len(self))[index]
         if numbers.ndim == 0:
-            return self.read(numbers[None])[0]
+            return self.read(numbers[None])[0]  # type: ignore[no-any-return]
         return self.read(numbers)
 
     def __iter__(self) -> Iterator[UInt8]:

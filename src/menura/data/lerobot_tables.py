@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from menura.data.encoding import ENCODERS
 from menura.data.episode import Float32
 from menura.data.lerobot_stats import FIELDS
-from menura.data.encoding import ENCODERS
 from menura.data.readers.lerobot_meta import ACTION, DATA_PATH, OWN_KEY, STATE, VIDEO_PATH
 from menura.data.rolling import FILES_PER_CHUNK
 from menura.features import Features
@@ -94,7 +94,8 @@ def whole(fps: float) -> int | float:
 
 def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
     """Of `data/**`: one row a frame; videos have no column."""
-    fields, described = [], {}
+    fields: list[pa.Field] = []
+    described: dict[str, Any] = {}
     for key, spec in features.items():
         dtype, shape = spec["dtype"], spec["shape"]
         if dtype == "video":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def decode_picture(encoded: bytes, what: str) -> UInt8:
     name = next((codec for magic, codec in _CODECS.items() if encoded[: len(magic)] == magic), None)
     if name is None:
         raise DataError(f"{what}: expected a PNG or a JPEG, got bytes that begin with {encoded[:4]!r}.")
-    codec = av.CodecContext.create(name, "r")
+    codec: Any = av.CodecContext.create(name, "r")
     codec.thread_count = 1
     try:
         pictures = codec.decode(av.Packet(encoded))

@@ -110,7 +110,7 @@ def _take_up_data(
     with open_parquet(path) as file:
         table = read_parquet(path, file, None if last else numeric).slice(0, sum(lengths))
     for key in numeric:
-        recording.builders[key].update(matrix(table.column(key), specs[key]["shape"][0]))
+        recording.builders[key].update(matrix(table.column(key), specs[key]["shape"][0], f"{path}: {key}"))
     if last:
         ends = np.cumsum(lengths).tolist()
         parts = [table.slice(end - length, length) for end, length in zip(ends, lengths, strict=True)]

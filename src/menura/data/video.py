@@ -1,6 +1,6 @@
-"""Video files by exact frame number, and their encoding. Torch-free; PyAV is imported when first needed.
+"""Video files by exact frame number. Torch-free; PyAV is imported when first needed.
 
-Time in a file is addressed by its table of presentation stamps, never by float seconds: frame k is the k-th picture shown.
+A file is addressed by its table of presentation stamps, never by float seconds: frame k is the k-th picture shown.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import UInt8
 from menura.errors import DataError
-
-if TYPE_CHECKING:
-    import av
 
 # Reading on is cheaper than seeking when fewer frames than this lie between (a seek flushes the decoder).
 _SEEK_COST = 4
@@ -124,34 +121,45 @@ def _decode(path: Path, wanted: Sequence[int]) -> Iterator[UInt8]:
     if wanted[0] < 0 or wanted[-1] >= len(index):
         raise DataError(f"Video {path}: expected frames 0 … {len(index) - 1}, got {wanted[0]} … {wanted[-1]}.")
     with _open(path) as container:
-        stream = container.streams.video[0]
-        # Files are decoded in parallel by processes; threads cost more than they give on small frames.
-        stream.codec_context.thread_count = 1
-        position, pictures = 0, _pictures(path, container, stream, index)
+        decoder = _Decoder(path, container, index)
         for number in wanted:
-            key = int(np.searchsorted(index.keyframes, number, side="right")) - 1
-            if index.keyframes[key] - position >= _SEEK_COST:
-                container.seek(int(index.seek_stamps[key]), stream=stream, backward=True)
-                pictures = _pictures(path, container, stream, index)
-            for shown, picture in pictures:
-                position = shown + 1
+            yield decoder.frame(number)
+
+
+class _Decoder:
+    """Goes through an open file, mostly forwards."""
+
+    def __init__(self, path: Path, container: Any, index: VideoIndex) -> None:
+        self._path = path
+        self._container = container
+        self._stream = container.streams.video[0]
+        # Files are decoded in parallel by processes; threads cost more than they give on small frames.
+        self._stream.codec_context.thread_count = 1
+        self._index = index
+        self._pictures = container.decode(self._stream)
+        self._position = 0  # the frame that comes next
+
+    def frame(self, number: int) -> UInt8:
+        """Frame `number` as (H, W, 3) uint8 RGB; it may not lie before `_position`."""
+        import av
+
+        key = int(np.searchsorted(self._index.keyframes, number, side="right")) - 1
+        if self._index.keyframes[key] - self._position >= _SEEK_COST:
+            self._container.seek(int(self._index.seek_stamps[key]), stream=self._stream, backward=True)
+            self._pictures = self._container.decode(self._stream)
+        try:
+            for picture in self._pictures:
+                shown = int(np.searchsorted(self._index.pts, picture.pts))
+                self._position = shown + 1
                 if shown >= number:
                     break
             else:
                 shown = -1
-            if shown != number:
-                raise DataError(
-                    f"Video {path}: frame {number} cannot be decoded. Fetch it again or remove its episodes."
-                )
-            yield picture.to_ndarray(format="rgb24")
-
-
-def _pictures(path: Path, container: Any, stream: Any, index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, picture) of each frame from where the container stands."""
-    import av
-
-    try:
-        for picture in container.decode(stream):
-            yield int(np.searchsorted(index.pts, picture.pts)), picture
-    except av.FFmpegError as error:
-        raise DataError(f"Video {path}: damaged ({error}). Fetch it again or remove its episodes.") from error
+        except av.FFmpegError as error:
+            raise DataError(f"Video {self._path}: damaged ({error}). Fetch it again or remove its episodes.") from error
+        if shown != number:
+            raise DataError(
+                f"Video {self._path}: frame {number} cannot be decoded. Fetch it again or remove its episodes."
+            )
+        frame: UInt8 = picture.to_ndarray(format="rgb24")
+        return frame

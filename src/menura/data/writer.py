@@ -44,10 +44,10 @@ _TIME_TOLERANCE = 0.1
 class LeRobotWriter:
     """Writes a LeRobotDataset v3.0 that Menura and LeRobot read.
 
-    When `add_episode` returns, the episode is on disk; killed at any moment, every episode added before is readable. Each
-    file is written under a temporary name, flushed and renamed: first the episode's videos (one file an episode and camera),
-    then its rows, then its row in the episodes table, which makes it part of the dataset, and the counts in `meta/info.json`
-    last. `finalize` adds the dataset's statistics (`meta/stats.json`).
+    When `add_episode` returns, the episode is on disk; killed at any moment, every episode added before is readable.
+    Each file is written under a temporary name, flushed and renamed: first the episode's videos (one file an episode
+    and camera), then its rows, then its row in the episodes table, which makes it part of the dataset, and the counts
+    in `meta/info.json` last. `finalize` adds the dataset's statistics (`meta/stats.json`).
 
     Args:
         root: the directory; new or empty unless `resume`.
@@ -58,7 +58,7 @@ class LeRobotWriter:
         resume: go on with a dataset that this class wrote; what was left unfinished in it is removed.
 
     Raises:
-        DataError: the directory is not empty, another writer holds it, an unknown codec, or (on resume) a damaged dataset.
+        DataError: a directory that is not empty or that another writer holds, an unknown codec, a damaged dataset.
         FeatureMismatch: on resume, other features than the dataset's.
     """
 
@@ -159,8 +159,8 @@ class LeRobotWriter:
         regular = np.arange(len(episode)) / episode.fps
         if np.abs(np.asarray(episode.timestamps) - regular).max() * episode.fps > _TIME_TOLERANCE:
             raise DataError(
-                f"{what}: timestamps: expected frame / fps, which is all that LeRobotDataset v3.0 can keep, got other times. "
-                f"Resample the episode, or leave its timestamps out."
+                f"{what}: timestamps: expected frame / fps, which is all that LeRobotDataset v3.0 can keep, "
+                f"got other times. Resample the episode, or leave its timestamps out."
             )
 
     def _statistics(self, vectors: Mapping[str, Any]) -> dict[str, StatisticsBuilder]:
@@ -253,7 +253,8 @@ class LeRobotWriter:
             )
         if existing and not (self.root / OWN).exists():
             raise DataError(
-                f"LeRobotWriter: resume: {self.root} was not written by LeRobotWriter. Choose a new directory."
+                f"LeRobotWriter: resume: expected a dataset of LeRobotWriter, got {self.root} without {OWN}. "
+                f"Choose a new directory."
             )
         (self.root / "meta").mkdir(parents=True, exist_ok=True)
         try:
@@ -287,7 +288,8 @@ class LeRobotWriter:
 def _watched(frames: Frames, histogram: ChannelHistogram) -> Iterator[UInt8]:
     """The frames, one after the other; a sample of them is counted on the way."""
     wanted = sampled_frames(len(frames))
-    one_by_one: Iterable[UInt8] = frames if isinstance(frames, Iterable) else (frames[i] for i in range(len(frames)))
+    indexed = (frames[number] for number in range(len(frames)))
+    one_by_one: Iterable[UInt8] = frames if isinstance(frames, Iterable) else indexed
     for number, frame in enumerate(one_by_one):
         if number in wanted:
             histogram.add(frame)

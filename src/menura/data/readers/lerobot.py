@@ -1,7 +1,7 @@
 """LeRobotDataset v3.0, read as it lies on disk.
 
 Everything is found through the episodes table, so any rule of dividing data and videos into files can be read. Time is
-integers: the frame at which an episode begins in a video is `round(from_timestamp * fps)`, and the file is asked whether it agrees.
+integers: an episode begins in a video at frame `round(from_timestamp * fps)`, and the file is asked whether it agrees.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from menura.data.episode import Episode, Float32, Frames
-from menura.data.frames import ImageFrames, VideoFrames
+from menura.data.frames import ImageFrames
 from menura.data.readers.base import Reader
+from menura.data.readers.lerobot_cameras import Camera, video_frames
 from menura.data.readers.lerobot_meta import (
     ACTION,
     STATE,
-    Info,
-    VideoSpan,
     matrix,
     open_parquet,
     read_episodes,
@@ -34,13 +33,11 @@ from menura.data.readers.lerobot_meta import (
     read_parquet,
     read_tasks,
 )
-from menura.data.video import video_index
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 
 _BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
 _OPEN_FILES = 8
-_IMAGE_PREFIXES = ("observation.images.", "observation.")
 
 
 class LeRobotReader(Reader):
@@ -147,24 +144,25 @@ class LeRobotReader(Reader):
             )
         return keys
 
-    def _select_cameras(self, given: Sequence[str] | None) -> dict[str, _Camera]:
+    def _select_cameras(self, given: Sequence[str] | None) -> dict[str, Camera]:
         cameras = {}
         for key, spec in self._info.features.items():
             if spec["dtype"] in ("video", "image"):
-                camera = _Camera.of(key, spec)
+                camera = Camera.of(key, spec)
                 cameras[camera.name] = camera
         if given is None:
             return {name: camera for name, camera in cameras.items() if not camera.depth}
         selected = {}
         for wanted in given:
-            camera = cameras.get(wanted) or next((c for c in cameras.values() if c.key == wanted), None)
-            if camera is None:
+            found = cameras.get(wanted) or next((c for c in cameras.values() if c.key == wanted), None)
+            if found is None:
+                near = did_you_mean(wanted, cameras)
+                raise DataError(f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{near}.")
+            if found.depth:
                 raise DataError(
-                    f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{did_you_mean(wanted, cameras)}."
+                    f"{self.root}: camera {wanted!r}: expected RGB, got a depth map. Leave it out of cameras=."
                 )
-            if camera.depth:
-                raise DataError(f"{self.root}: camera {wanted!r} is a depth map; only RGB cameras can be read.")
-            selected[camera.name] = camera
+            selected[found.name] = found
         return selected
 
     def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:
@@ -235,51 +233,28 @@ class LeRobotReader(Reader):
 
     def _vector(self, table: pa.Table, keys: list[str], row: int) -> Float32:
         """(T, D) the columns of these keys, joined."""
-        parts = [matrix(table.column(key), int(self._info.features[key]["shape"][0])) for key in keys]
-        if any(part is None for part in parts):
-            key = keys[parts.index(None)]
-            raise DataError(
-                f"{self.root}: episode {row}: {key}: expected {self._info.features[key]['shape'][0]} numbers a frame as "
-                f"meta/info.json says, got {table.column(key).type}. Fetch the dataset again."
-            )
-        return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)  # type: ignore[arg-type]
+        parts = [
+            matrix(table.column(key), int(self._info.features[key]["shape"][0]), f"{self.root}: episode {row}: {key}")
+            for key in keys
+        ]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)
 
     def _task(self, row: int, task_index: int) -> str:
         if task_index < len(self._tasks):
             return self._tasks[task_index] or ""
         return next(iter(self._table.tasks[row]), "")
 
-    def _frames(self, camera: _Camera, row: int) -> Frames:
+    def _frames(self, camera: Camera, row: int) -> Frames:
         length = int(self._table.length[row])
-        if not camera.video:
-            return ImageFrames(
-                lambda: self._rows(row, [camera.key, "episode_index"]).column(camera.key).combine_chunks().field("bytes").to_pylist(),
-                length, camera.height, camera.width, f"{self.root}: episode {row}, camera {camera.name!r}",
-            )  # fmt: skip
-        return _video_frames(self._info, self.root, self._table.videos[camera.key], camera, row, length)
+        if camera.video:
+            return video_frames(self.root, self._info, self._table.videos[camera.key], camera, row, length)
+        what = f"{self.root}: episode {row}, camera {camera.name!r}"
+        return ImageFrames(partial(self._pictures, camera.key, row), length, camera.height, camera.width, what)
 
-
-@dataclass(frozen=True)
-class _Camera:
-    key: str
-    name: str
-    height: int
-    width: int
-    video: bool
-    depth: bool
-
-    @classmethod
-    def of(cls, key: str, spec: Mapping[str, Any]) -> _Camera:
-        shape = [int(size) for size in spec["shape"]]
-        names = spec.get("names")
-        first = isinstance(names, list) and len(names) == 3 and str(names[0]).startswith("channel")
-        if names is None and len(shape) == 3:
-            first = shape[0] in (1, 3) and shape[2] not in (1, 3)
-        channels, height, width = (shape[0], shape[1], shape[2]) if first else (shape[2], shape[0], shape[1])
-        info = {**(spec.get("video_info") or {}), **(spec.get("info") or {})}
-        depth = bool(info.get("is_depth_map") or info.get("video.is_depth_map")) or channels != 3
-        prefix = next((prefix for prefix in _IMAGE_PREFIXES if key.startswith(prefix)), "")
-        return cls(key, key[len(prefix) :], height, width, spec["dtype"] == "video", depth)
+    def _pictures(self, key: str, row: int) -> list[bytes]:
+        """The encoded frames of an episode; empty ones where they are missing."""
+        column = self._rows(row, [key, "episode_index"]).column(key).combine_chunks()
+        return [encoded or b"" for encoded in column.field("bytes").to_pylist()]
 
 
 class _DataFile:
@@ -308,44 +283,12 @@ class _DataFile:
         return table.slice(start - int(self.begins[first]), stop - start)
 
 
-def _video_frames(info: Info, root: Path, span: VideoSpan, camera: _Camera, row: int, length: int) -> VideoFrames:
-    if info.video_path is None:
-        raise DataError(f"{root / 'meta/info.json'}: video_path: expected a path for {camera.key!r}, got null.")
-    path = root / info.video_path.format(
-        video_key=camera.key, chunk_index=int(span.chunk[row]), file_index=int(span.file[row])
-    )
-    seconds = float(span.from_timestamp[row])
-    start = round(seconds * info.fps)
-
-    def check() -> None:
-        """That the file holds these frames, at these times, of this size."""
-        index = video_index(path)
-        what = f"{path}: episode {row}, camera {camera.name!r}"
-        if start + length > len(index):
-            raise DataError(
-                f"{what}: expected frames {start} … {start + length - 1}, got a file of {len(index)}. Fetch the dataset again."
-            )
-        for frame, expected in ((start, seconds), (start + length - 1, seconds + (length - 1) / info.fps)):
-            if abs(index.seconds(frame) - expected) * info.fps >= 0.5:
-                raise DataError(
-                    f"{what}: expected frame {frame} at {expected:.4f} s, got it at {index.seconds(frame):.4f} s. "
-                    f"The video does not run at the dataset's {info.fps:g} frames per second; encode it again."
-                )
-        if (index.height, index.width) != (camera.height, camera.width):
-            raise DataError(
-                f"{what}: expected {camera.height} x {camera.width} pixels as meta/info.json says, "
-                f"got {index.height} x {index.width}. Fetch the dataset again."
-            )
-
-    return VideoFrames(path, start, length, camera.height, camera.width, check)
-
-
 def _is_vector(spec: Mapping[str, Any]) -> bool:
     return len(spec["shape"]) == 1 and spec["dtype"] not in ("string", "image", "video", "language")
 
 
 def _flat_names(names: Any) -> list[str]:
-    """Names as LeRobot datasets have them: a list, or lists in a mapping (`{"motors": […]}`), or a mapping name -> index."""
+    """Names as datasets have them: a list, lists in a mapping (`{"motors": […]}`), or a mapping name -> index."""
     if isinstance(names, Mapping):
         nested = [value for value in names.values() if isinstance(value, list)]
         return [str(name) for value in nested for name in value] if nested else [str(name) for name in names]

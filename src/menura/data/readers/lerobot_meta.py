@@ -137,7 +137,8 @@ def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
     video_columns = [
         f"videos/{key}/{part}" for key in video_keys for part in ("chunk_index", "file_index", "from_timestamp")
     ]
-    tables, own = [], []
+    tables: list[pa.Table] = []
+    own: list[Mapping[str, Any]] = []
     for path in paths:
         with open_parquet(path) as file:
             present = set(file.schema_arrow.names)
@@ -234,13 +235,16 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
 
-def matrix(column: pa.ChunkedArray, width: int) -> Float32 | None:
-    """(T, width) float32 of a column of numbers or of lists of numbers; None when it has another width."""
+def matrix(column: pa.ChunkedArray, width: int, what: str) -> Float32:
+    """(T, width) float32 of a column of numbers or of lists of numbers; `what` names it in messages."""
     values: Any = column.combine_chunks()
     rows = len(values)
     if pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         values = values.flatten()
     numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     if len(numbers) != rows * width or numbers.dtype == object:
-        return None
+        raise DataError(
+            f"{what}: expected {width} numbers a frame as meta/info.json says, got {column.type}. "
+            f"Fetch the dataset again."
+        )
     return numbers.reshape(rows, width).astype(np.float32)

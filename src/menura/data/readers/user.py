@@ -22,8 +22,9 @@ from menura.features import CameraFeature, Features, VectorFeature
 class UserReader(Reader):
     """Makes a `Reader` of an object that has `__len__` and `episode(i)`.
 
-    What the object has itself is used: `features`, `name`, `lengths()`, `fingerprint()`, `metadata(i)`. What it lacks is found
-    out: features from its first episode, lengths and fingerprint by reading every episode once, without decoding lazy frames.
+    What the object has itself is used: `features`, `name`, `lengths()`, `fingerprint()`, `metadata(i)`. What it lacks
+    is found out: features from its first episode, lengths and fingerprint by reading every episode once, without
+    decoding lazy frames.
 
     Args:
         dataset: the object.
@@ -82,7 +83,7 @@ class UserReader(Reader):
         return lengths.astype(np.int64)
 
     def fingerprint(self) -> str:
-        """A digest of the class's source, what it was made with, and every episode's arrays (of lazy frames, the shape)."""
+        """A digest of the class's source file, its arguments, and every episode's arrays (lazy frames: the shape)."""
         if not _has(self._dataset, "fingerprint"):
             return self._scan[1]
         fingerprint = self._dataset.fingerprint()
@@ -117,7 +118,7 @@ class UserReader(Reader):
             for array in (episode.state, episode.action, episode.timestamps, *episode.images.values()):
                 digest.update(repr(getattr(array, "shape", None)).encode())
                 if isinstance(array, np.ndarray):
-                    digest.update(np.ascontiguousarray(array))
+                    digest.update(np.ascontiguousarray(array).data)
         return lengths, digest.hexdigest()
 
 
@@ -132,7 +133,10 @@ def _infer(episode: Episode) -> Features:
     return Features(
         state=VectorFeature.of_width(state_dim, "state") if state_dim else None,
         action=VectorFeature.of_width(action_dim, "action"),
-        cameras={name: CameraFeature(*frames.shape[1:3]) for name, frames in episode.images.items()},
+        cameras={
+            name: CameraFeature(height=frames.shape[1], width=frames.shape[2])
+            for name, frames in episode.images.items()
+        },
         fps=float(episode.fps),
         language=bool(episode.task),
     )
