@@ -107,7 +107,7 @@ def _weights(weights: Sequence[float], parts: Sequence[Windows]) -> NDArray[np.f
 def _shares(weights: NDArray[np.float64], total: int) -> Int64:
     """`total` divided in proportion to the weights by largest remainders, at least one for each."""
     exact = weights / weights.sum() * total
-    counts = np.maximum(np.floor(exact), 1).astype(np.int64)
+    counts: Int64 = np.maximum(np.floor(exact), 1).astype(np.int64)
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: max(0, total - int(counts.sum()))]] += 1
     return counts

@@ -1,8 +1,9 @@
 """The store: a dataset as memory-mapped tables and frames at the wanted size, built once for each content and shape.
 
     <cache>/store/<key>/  store.json  episodes.json  starts.npy  task_index.npy  state.npy  action.npy
-                          images.<k>.npy (raw) or images.<k>.jpeg + images.<k>.offsets.npy, k the number of the camera
-                          image_features.npy (instead of images, with an image encoder)
+                          images.<g>.npy: raw frames (N, K, H, W, 3) of all cameras, or of one where sizes differ
+                          images.<k>.jpeg and images.<k>.offsets.npy: the JPEG frames of camera k, and where each begins
+                          image_features.npy: with an image encoder, instead of images
 
 The key is a digest of the source's fingerprint and of everything that shaped the store, so a store is never stale:
 another content, camera, size or encoder is another directory. Nothing is read into memory as a whole.
@@ -26,10 +27,10 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.console import Console
 
-from menura.data.episode import Float32, Frames
+from menura.data.episode import Float32, Frames, UInt8
 from menura.data.readers.base import Reader
 from menura.data.store_frames import JpegFrames, SourceFrames
-from menura.data.store_writing import ImageEncoder, Plan, write_store
+from menura.data.store_writing import ImageEncoder, Plan, camera_groups, write_store
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features
 from menura.files import TEMPORARY, new_directory, read_json
@@ -55,6 +56,7 @@ class Store:
         state: (N, D) float32, memory-mapped.
         action: (N, A) float32, memory-mapped.
         images: camera -> (N, H, W, 3) uint8: memory-mapped, or decoded when indexed; empty with an image encoder.
+        stacked: (N, K, H, W, 3) uint8, memory-mapped: all of `images` in one table; None where sizes differ or not raw.
         image_features: (N, K·F) float32, memory-mapped, cameras concatenated in order; None without an image encoder.
         starts: (E + 1,) int64: episode e has the frames `starts[e] … starts[e + 1] - 1`.
         tasks: every instruction of the dataset, once.
@@ -75,10 +77,8 @@ class Store:
         self.state: Float32 = self._table("state")
         self.action: Float32 = self._table("action")
         self.image_features: Float32 | None = self._table("image_features") if manifest["encoder"] else None
-        self.images: dict[str, Frames] = {}
-        if not manifest["encoder"]:
-            for number, (camera, feature) in enumerate(self.features.cameras.items()):
-                self.images[camera] = self._frames(number, camera, feature, manifest["resize"])
+        self.stacked: UInt8 | None = None
+        self.images: dict[str, Frames] = {} if manifest["encoder"] else self._open_images(manifest["resize"])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.directory, self.name, self._reader)
@@ -93,18 +93,32 @@ class Store:
         episodes: list[dict[str, Any]] = read_json(self.directory / "episodes.json", DataError)
         return episodes
 
-    def _frames(self, number: int, camera: str, feature: CameraFeature, resize: Resize | None) -> Frames:
+    def _open_images(self, resize: Resize | None) -> dict[str, Frames]:
+        cameras = self.features.cameras
         if self.mode == "raw":
-            return self._table(f"images.{number}")
+            groups = camera_groups(self.features)
+            tables = [self._table(f"images.{number}") for number in range(len(groups))]
+            self.stacked = tables[0] if len(tables) == 1 else None
+            return {
+                camera: table[:, place]
+                for names, table in zip(groups, tables, strict=True)
+                for place, camera in enumerate(names)
+            }
         if self.mode == "jpeg":
-            path = self.directory / f"images.{number}.jpeg"
-            blob = np.memmap(path, np.uint8, mode="r")
-            return JpegFrames(blob, self._table(f"images.{number}.offsets"), feature.height, feature.width, str(path))
+            return {camera: self._jpegs(number, feature) for number, (camera, feature) in enumerate(cameras.items())}
         if self._reader is None:
             raise DataError(
                 f"Store {self.directory}: expected the reader whose frames it shows, got none. Pass reader."
             )
-        return SourceFrames(self._reader, camera, self.starts, (feature.height, feature.width), resize)
+        return {
+            camera: SourceFrames(self._reader, camera, self.starts, (feature.height, feature.width), resize)
+            for camera, feature in cameras.items()
+        }
+
+    def _jpegs(self, number: int, feature: CameraFeature) -> JpegFrames:
+        path = self.directory / f"images.{number}.jpeg"
+        blob = np.memmap(path, np.uint8, mode="r")
+        return JpegFrames(blob, self._table(f"images.{number}.offsets"), feature.height, feature.width, str(path))
 
     def _table(self, name: str) -> NDArray[Any]:
         path = self.directory / f"{name}.npy"

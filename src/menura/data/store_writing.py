@@ -112,6 +112,13 @@ class TableFile:
             file.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
+def camera_groups(features: Features) -> list[tuple[str, ...]]:
+    """The cameras that share a file (N, K, H, W, 3), so that one copy gathers them: all where sizes are equal."""
+    if len({(camera.height, camera.width) for camera in features.cameras.values()}) == 1:
+        return [tuple(features.cameras)]
+    return [(camera,) for camera in features.cameras]
+
+
 class EpisodeWriter:
     """Writes the rows of any episode of a plan into the tables in `directory`, which it creates."""
 
@@ -122,14 +129,15 @@ class EpisodeWriter:
         self._starts = plan.starts
         self._state = TableFile(directory / "state.npy", np.float32, (frames, features.state_dim))
         self._action = TableFile(directory / "action.npy", np.float32, (frames, features.action_dim))
-        self._images: dict[str, TableFile] = {}
+        self._images: dict[tuple[str, ...], TableFile] = {}
         self._encoded: TableFile | None = None
         if plan.feature_dim is not None:
             self._encoded = TableFile(directory / "image_features.npy", np.float32, (frames, plan.feature_dim))
         elif plan.mode == "raw":
-            for number, (camera, feature) in enumerate(features.cameras.items()):
-                shape = (frames, feature.height, feature.width, 3)
-                self._images[camera] = TableFile(directory / f"images.{number}.npy", np.uint8, shape)
+            for number, cameras in enumerate(camera_groups(features)):
+                camera = features.cameras[cameras[0]]
+                shape = (frames, len(cameras), camera.height, camera.width, 3)
+                self._images[cameras] = TableFile(directory / f"images.{number}.npy", np.uint8, shape)
 
     def write(
         self, index: int, episode: Episode, metadata: dict[str, Any], encoder: ImageEncoder | None
@@ -142,39 +150,39 @@ class EpisodeWriter:
         jpegs: dict[str, list[bytes]] = {}
         if self._encoded is not None and encoder is not None:
             self._encoded.write(row, self._encode(index, episode, encoder))
-        elif self._plan.stores_frames:
+        elif self._plan.stores_jpegs:
             for camera in self._plan.features.cameras:
-                at = row
-                for frames in self._frames(index, episode, camera):
-                    if self._plan.mode == "raw":
-                        self._images[camera].write(at, frames)
-                    else:
-                        jpegs.setdefault(camera, []).extend(encode_jpeg(frame) for frame in frames)
-                    at += len(frames)
-                if at != row + len(episode):
-                    raise DataError(
-                        f"Dataset {self._name!r}, episode {index}, camera {camera!r}: expected {len(episode)} frames, "
-                        f"got {at - row}. Fetch the dataset again or remove the episode."
-                    )
+                frames = chain.from_iterable(self._frames(index, episode, camera))
+                jpegs[camera] = [encode_jpeg(frame) for frame in frames]
+        for cameras, table in self._images.items():
+            at = row
+            for views in zip(*(self._frames(index, episode, camera) for camera in cameras), strict=True):
+                table.write(at, np.stack(views, axis=1))
+                at += len(views[0])
         facts = {"task": episode.task, "success": episode.success, "seed": episode.seed, **episode.extra, **metadata}
         return EpisodeRecord(episode.task, facts, jpegs)
 
     def _frames(self, index: int, episode: Episode, camera: str) -> Iterator[UInt8]:
         """Blocks (n, H, W, 3) of one camera at the wanted size."""
+        what = f"Dataset {self._name!r}, episode {index}, camera {camera!r}"
         feature = self._plan.features.cameras[camera]
         size = (feature.height, feature.width)
         if camera not in episode.images:
-            raise DataError(
-                f"Dataset {self._name!r}, episode {index}: expected camera {camera!r}, got {list(episode.images)}."
-            )
+            raise DataError(f"{what}: expected frames, got none; there is {list(episode.images)}. Name its cameras.")
+        count = 0
         for frames in blocks(episode.images[camera]):
             shaped = resized(frames, size, self._plan.resize)
             if shaped.shape[1:] != (*size, 3) or shaped.dtype != np.uint8:
                 raise DataError(
-                    f"Dataset {self._name!r}, episode {index}, camera {camera!r}: expected uint8 frames {(*size, 3)} "
-                    f"as its features say, got {shaped.dtype} {shaped.shape[1:]}. Set image_size to resize them."
+                    f"{what}: expected uint8 frames {(*size, 3)} as its features say, "
+                    f"got {shaped.dtype} {shaped.shape[1:]}. Set image_size to resize them."
                 )
+            count += len(shaped)
             yield shaped
+        if count != len(episode):
+            raise DataError(
+                f"{what}: expected {len(episode)} frames, got {count}. Fetch it again or remove the episode."
+            )
 
     def _encode(self, index: int, episode: Episode, encoder: ImageEncoder) -> NDArray[np.float32]:
         """(T, K·F) float32."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from menura.data.episode import Frames, UInt8
+from menura.data.episode import UInt8
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
@@ -72,16 +72,18 @@ class Windows(Dataset[Batch]):
         self.observation_offsets = _offsets("observation_offsets", observation_offsets)
         self.action_offsets = None if action_offsets is None else _offsets("action_offsets", action_offsets)
         self.episodes: Int64 = _episodes(episodes, len(store.starts) - 1)
-        self.lengths: Int64 = np.diff(store.starts)[self.episodes]
+        starts: Int64 = np.asarray(store.starts)
+        self.lengths: Int64 = (starts[1:] - starts[:-1])[self.episodes]
         """(E,) frames of each episode used."""
-        self._ends: Int64 = np.cumsum(self.lengths)  # (E,) one past the last item of each episode
+        # (E,) of each episode used: one past its last item, its first and last row in the store, its instruction.
+        self._ends: Int64 = np.cumsum(self.lengths)
+        self._firsts: Int64 = starts[self.episodes]
+        self._lasts: Int64 = self._firsts + self.lengths - 1
+        self._task_index: Int64 = np.asarray(store.task_index)[self.episodes]
         # The tables as plain arrays: every slice of a np.memmap pays for its subclass.
         self._state, self._action = np.asarray(store.state), np.asarray(store.action)
         self._image_features = None if store.image_features is None else np.asarray(store.image_features)
-        self._images = {
-            camera: np.asarray(frames) if isinstance(frames, np.memmap) else frames
-            for camera, frames in store.images.items()
-        }
+        self._stacked = None if store.stacked is None else np.asarray(store.stacked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.store, self.observation_offsets, self.action_offsets, self.episodes)
@@ -111,7 +113,7 @@ class Windows(Dataset[Batch]):
         Raises:
             IndexError: an index below 0 or not below `len(self)`.
         """
-        rows, first, last, episodes = self._locate(indices)
+        rows, first, last, used = self._locate(indices)
         observed, observed_pad = _clip(rows, self.observation_offsets, first, last)  # (B, O)
         if len(self.observation_offsets) == 1:
             observed = observed[:, 0]  # (B,)
@@ -120,7 +122,7 @@ class Windows(Dataset[Batch]):
             batch["state"] = self._state.take(observed, axis=0)
         if self._image_features is not None:
             batch["image_features"] = self._image_features.take(observed, axis=0)
-        elif self._images:
+        elif self.store.images:
             batch["image"] = self._gather_images(observed)
         if len(self.observation_offsets) > 1:
             batch["observation_is_pad"] = observed_pad
@@ -129,15 +131,14 @@ class Windows(Dataset[Batch]):
         else:
             acted, batch["is_pad"] = _clip(rows, self.action_offsets, first, last)  # (B, T)
             batch["actions"] = self._action.take(acted, axis=0)
-        tasks = self.store.tasks
-        batch["task"] = [tasks[number] for number in self.store.task_index[episodes].tolist()]
+        batch["task"] = [self.store.tasks[number] for number in self._task_index[used].tolist()]
         batch["timestep"] = rows - first
         batch["dataset_id"] = np.full(len(rows), self.dataset_id, np.int64)
         return batch
 
     def episode_of(self, index: int) -> int:
         """The number, in the dataset, of the episode that item `index` lies in."""
-        return int(self._locate([index])[3][0])
+        return int(self.episodes[self._locate([index])[3][0]])
 
     def split(self, validation: float | Sequence[int], seed: int = 0) -> tuple[Windows, Windows]:
         """(training, validation) windows of whole episodes.
@@ -166,7 +167,7 @@ class Windows(Dataset[Batch]):
             "action_offsets": None if self.action_offsets is None else self.action_offsets.tolist(),
             "state width": self._state.shape[1],
             "action width": self._action.shape[1],
-            "cameras": [(camera, *frames.shape[1:3]) for camera, frames in self._images.items()],
+            "cameras": [(camera, *frames.shape[1:3]) for camera, frames in self.store.images.items()],
             "image_features width": None if self._image_features is None else self._image_features.shape[1],
         }
 
@@ -199,28 +200,25 @@ class Windows(Dataset[Batch]):
             yield int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1])
 
     def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
-        """(B,) each: the store's row of every item, the first and last row of its episode, the episode's number."""
+        """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
         items = np.asarray(indices, np.int64)
         if len(items) and not 0 <= items.min() <= items.max() < len(self):
             raise IndexError(f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}.")
         used = self._ends.searchsorted(items, side="right")
-        episodes = self.episodes[used]
-        last = self.store.starts[episodes + 1] - 1
-        return items - self._ends[used] + last + 1, self.store.starts[episodes], last, episodes
+        last = self._lasts[used]
+        return items - self._ends[used] + last + 1, self._firsts[used], last, used
 
     def _gather_images(self, rows: Int64) -> UInt8 | dict[str, UInt8]:
         """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
-        sizes = {frames.shape[1:] for frames in self._images.values()}
-        if len(sizes) == 1:
-            images = np.empty((*rows.shape, len(self._images), *sizes.pop()), np.uint8)
-            for number, frames in enumerate(self._images.values()):
-                _read(frames, rows.ravel(), images.reshape(-1, *images.shape[-4:])[:, number])
-            return images
-        by_camera = {}
-        for camera, frames in self._images.items():
-            by_camera[camera] = np.empty((*rows.shape, *frames.shape[1:]), np.uint8)
-            _read(frames, rows.ravel(), by_camera[camera].reshape(-1, *frames.shape[1:]))
-        return by_camera
+        if self._stacked is not None:
+            return self._stacked.take(rows, axis=0)
+        images = {
+            camera: np.asarray(frames[rows.ravel()]).reshape(*rows.shape, *frames.shape[1:])
+            for camera, frames in self.store.images.items()
+        }
+        if len({frames.shape for frames in images.values()}) == 1:
+            return np.stack(list(images.values()), axis=-4)
+        return images
 
     def _of(self, episodes: Int64) -> Windows:
         return Windows(self.store, self.observation_offsets, self.action_offsets, episodes=episodes)
@@ -273,15 +271,6 @@ def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64
     wanted = rows[:, None] + offsets
     clipped = np.clip(wanted, first[:, None], last[:, None])
     return clipped, clipped != wanted
-
-
-def _read(frames: Frames, rows: Int64, out: UInt8) -> None:
-    """Put the frames at `rows` (n,) into `out` (n, H, W, 3), a view of a batch."""
-    if isinstance(frames, np.ndarray):
-        for place, row in enumerate(rows.tolist()):
-            out[place] = frames[row]
-    else:
-        out[:] = frames[rows]
 
 
 def _first(value: Any) -> Any:
