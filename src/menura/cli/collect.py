@@ -24,5 +24,5 @@ def collect(
 
     from menura import api
 
-    directory = api.collect(task, episodes=episodes, output_dir=output_dir, overrides=context.obj or ())
-    typer.echo(f"The dataset is in {directory}")
+    result = api.collect(task, episodes=episodes, output_dir=output_dir, overrides=context.obj or ())
+    typer.echo(f"{result.episodes} episodes ({result.success_rate:.0%} of all attempts succeeded): {result.directory}")

@@ -29,6 +29,11 @@ def evaluate(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Measure a policy's success rate in simulation."""
+    from menura.config import load_env
+
+    if env is not None:
+        load_env(env)  # a wrong YAML is refused before torch is imported
+
     from menura import api
 
     results = api.evaluate(

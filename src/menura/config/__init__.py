@@ -1,6 +1,6 @@
 """Configuration: YAML files, overrides and defaults become one validated `TaskConfig`. Imports no torch."""
 
-from menura.config.load import load_task
+from menura.config.load import load_env, load_task
 from menura.config.origins import Origin
 from menura.config.resolved import ResolvedTask
 from menura.config.schema import (
@@ -25,5 +25,6 @@ __all__ = [
     "ProcessorConfig",
     "ResolvedTask",
     "TaskConfig",
+    "load_env",
     "load_task",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from menura.components import Found, find
@@ -43,14 +42,14 @@ def component_places(tree: Tree) -> Iterator[Place]:
             yield Place("dataset", ("datasets", index), dataset)
 
 
-def check_components(tree: Tree, project: Path, problems: Problems) -> None:
+def check_components(tree: Tree, problems: Problems) -> None:
     """Report classes that are not found and arguments that do not fit them."""
     for place in component_places(tree):
         name, args = place.value.get("class"), place.value.get("args", {})
         if not isinstance(name, str) or not isinstance(args, dict):
             continue  # the schema says so
         try:
-            built = _built_class(find(place.kind, name, project), place, tree, problems)
+            built = _built_class(find(place.kind, name, problems.project), place, tree, problems)
             parameters = built.parameters() if built is not None else None
         except ComponentError as error:
             class_path = (*place.path, "class")

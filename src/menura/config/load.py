@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from menura.config.arguments import check_components, component_places
+from menura.config.datasets import anchor_datasets, check_datasets, spell_out_datasets
 from menura.config.interpolation import interpolate
 from menura.config.messages import schema_problems
-from menura.config.origins import Origin, Problems, Tree, dotted
+from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
 from menura.config.overrides import apply, parse_overrides
 from menura.config.resolved import ResolvedTask
-from menura.config.schema import TaskConfig
-from menura.config.sections import Composer, find_task
+from menura.config.schema import EnvConfig, Section, TaskConfig
+from menura.config.sections import Composer, find_task, project_of
 from menura.config.training import check_training, choose_length
 from menura.config.yaml_tree import read_yaml, told
+from menura.errors import ConfigError
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load_task(
@@ -38,16 +42,53 @@ def load_task(
     problems = Problems(root)
     tree = read_yaml(file, "task", problems)
     if tree is None:
-        problems.raise_if_any()
-        raise AssertionError("a file without a mapping is always reported")
+        raise problems.error()
     name = _take_name(tree, file, problems)
     root = _take_project(tree, file, root, problems, given=project is not None)
     problems.project = root
     tree = _complete(tree, overrides, root, problems)
-    config = _validate(tree, problems)
-    problems.raise_if_any()
-    assert config is not None  # whatever is wrong has been reported
+    config = _validated(TaskConfig, tree, (), problems)
+    check_datasets(tree, problems, need_data=need_data)
+    check_training(tree, problems)
+    check_components(tree, problems)
+    if config is None or problems:
+        raise problems.error()
     return ResolvedTask(config, _all_origins(config, tree), root, name)
+
+
+def load_env(env: str | Path, project: Path | None = None) -> EnvConfig:
+    """An environment by name (`configs/env/<name>.yaml`), or by the path of its YAML or of a task that has one.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    file = Path(env).resolve()
+    root = (project or project_of(file)).resolve() if file.is_file() else (project or Path.cwd()).resolve()
+    problems = Problems(root)
+    tree = Tree({"env": str(env)}, {})
+    if file.is_file():
+        content = read_yaml(file, "section", problems)
+        if content is None:
+            raise problems.error()
+        if "env" in content.value:
+            return _env_of_task(file, project)
+        tree = Tree({"env": content.value}, {("env", *key): origin for key, origin in content.origins.items()})
+    tree = Composer(root, problems).compose(tree)
+    interpolate(tree, problems)
+    if problems:
+        raise problems.error()
+    config = _validated(EnvConfig, tree, ("env",), problems)
+    check_components(tree, problems)
+    if config is None or problems:
+        raise problems.error()
+    return config
+
+
+def _env_of_task(task: Path, project: Path | None) -> EnvConfig:
+    resolved = load_task(task, project=project)
+    if resolved.config.env is None:
+        raise ConfigError(f"env: expected an environment, got null ({resolved.locate('env')})")
+    return resolved.config.env
 
 
 def _take_name(tree: Tree, file: Path, problems: Problems) -> str:
@@ -74,47 +115,34 @@ def _take_project(tree: Tree, file: Path, root: Path, problems: Problems, *, giv
 
 def _complete(tree: Tree, words: Sequence[str], project: Path, problems: Problems) -> Tree:
     """The task with its sections in place, overridden, interpolated, and with shorthands written out."""
-    _spell_out_datasets(tree)
+    spell_out_datasets(tree)
     overrides = parse_overrides(words, problems)
     for override in overrides:
         if override.names_section:
             apply(tree, override, problems)
+    if tree.value.get("training") is None:
+        tree.value["training"] = {}  # has defaults
     tree = Composer(project, problems).compose(tree)
     for override in overrides:
         if not override.names_section:
             apply(tree, override, problems)
-    _spell_out_datasets(tree)
+    spell_out_datasets(tree)
     interpolate(tree, problems)
+    anchor_datasets(tree, project)
     choose_length(tree, problems)
     return tree
 
 
-def _spell_out_datasets(tree: Tree) -> None:
-    """A plain string in `datasets` is the root of a LeRobot dataset."""
-    datasets = tree.value.get("datasets")
-    if not isinstance(datasets, list):
-        return
-    for index, dataset in enumerate(datasets):
-        if isinstance(dataset, str):
-            origin = tree.origin(("datasets", index))
-            datasets[index] = {"class": "LeRobot", "args": {"root": dataset}}
-            if origin is not None:
-                tree.origins["datasets", index, "args", "root"] = origin
-                tree.origins["datasets", index, "class"] = origin
-
-
-def _validate(tree: Tree, problems: Problems) -> TaskConfig | None:
+def _validated(model: type[AnySection], tree: Tree, path: KeyPath, problems: Problems) -> AnySection | None:
+    """What lies at a path as its model; None after reporting what does not fit."""
     for component in component_places(tree):
         if component.value.get("args", "") is None:  # `args:` with nothing below it
             component.value["args"] = {}
     try:
-        config = TaskConfig.model_validate(tree.value)
+        return model.model_validate(tree.get(path))
     except ValidationError as error:
-        schema_problems(error, tree, problems)
-        config = None
-    check_training(tree, problems)
-    check_components(tree, problems.project, problems)
-    return config
+        schema_problems(error, tree, problems, model=model, prefix=path)
+        return None
 
 
 def _all_origins(config: TaskConfig, tree: Tree) -> dict[str, Origin]:
@@ -125,7 +153,7 @@ def _all_origins(config: TaskConfig, tree: Tree) -> dict[str, Origin]:
     return origins
 
 
-def _leaves(value: Any, path: tuple[str | int, ...]) -> list[tuple[str | int, ...]]:
+def _leaves(value: Any, path: KeyPath) -> list[KeyPath]:
     if isinstance(value, dict) and value:
         return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, key))]
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):

@@ -131,7 +131,6 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def raise_if_any(self) -> None:
-        """ConfigError with every problem found so far: the command line's first, then file by file in their order."""
-        if self._found:
-            raise ConfigError(sorted(self._found, key=lambda text: self._found[text]))
+    def error(self) -> ConfigError:
+        """Every problem found so far: the command line's first, then file by file, line by line."""
+        return ConfigError(sorted(self._found, key=lambda text: self._found[text]))

@@ -58,7 +58,7 @@ def find_task(task: str | Path, project: Path | None) -> tuple[Path, Path]:
     """
     path = Path(task)
     if path.is_file():
-        return path.resolve(), project or _above_configs(path.resolve()) or Path.cwd()
+        return path.resolve(), project or project_of(path.resolve())
     root = project or Path.cwd()
     if path.suffix in (".yaml", ".yml"):
         siblings = [file.name for file in path.parent.glob("*.y*ml")]
@@ -70,11 +70,12 @@ def find_task(task: str | Path, project: Path | None) -> tuple[Path, Path]:
     return file, root
 
 
-def _above_configs(file: Path) -> Path | None:
+def project_of(file: Path) -> Path:
+    """The folder above the `configs/` that holds a file, else the working directory."""
     for folder in file.parents:
-        if folder.name == "configs":
+        if folder.name == "configs" and folder != PACKAGE / "configs":
             return folder.parent
-    return None
+    return Path.cwd()
 
 
 def _folders(kind: str, project: Path) -> Iterator[Path]:
@@ -91,8 +92,6 @@ class Composer:
 
     def compose(self, task: Tree) -> Tree:
         """The task with every section inline; sections that cannot be read are left out and reported."""
-        if task.value.get("training") is None:
-            task.value["training"] = {}
         for kind in SECTIONS:
             if task.value.get(kind) is None:
                 continue
