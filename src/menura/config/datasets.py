@@ -1,0 +1,82 @@
+"""`datasets:` of a task: shorthands, paths, names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from menura.config.origins import KeyPath, Problems, Tree, dotted
+from menura.config.yaml_tree import told
+from menura.errors import nearest
+
+# Arguments that hold the place of a dataset on disk.
+_PATH_ARGS = ("root", "path", "file", "directory")
+
+
+def spell_out_datasets(tree: Tree) -> None:
+    """A plain string in `datasets` is the root of a LeRobot dataset."""
+    datasets = tree.value.get("datasets")
+    if not isinstance(datasets, list):
+        return
+    for index, dataset in enumerate(datasets):
+        if not isinstance(dataset, str):
+            continue
+        place: KeyPath = ("datasets", index)
+        class_key, root_key = (*place, "class"), (*place, "args", "root")
+        datasets[index] = {"class": "LeRobot", "args": {"root": dataset}}
+        if (origin := tree.origin(place)) is not None:
+            tree.origins[class_key] = tree.origins[root_key] = origin
+
+
+def anchor_datasets(tree: Tree, project: Path) -> None:
+    """Make relative paths absolute: those of a file begin at the project, those of the command line where one stands.
+
+    A path that exists in neither place is left as it is; `check_datasets` reports it when data is needed.
+    """
+    for key, args, name in _path_args(tree):
+        origin = tree.origin(key)
+        typed = origin is not None and origin.kind == "command line"
+        bases = (Path.cwd(), project) if typed else (project, Path.cwd())
+        path = Path(args[name]).expanduser()
+        existing = (str(base / path) for base in bases if (base / path).exists())
+        args[name] = next(existing, args[name])
+
+
+def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
+    """Report names given twice and, when data is needed, that there is none or that its files are missing."""
+    datasets = tree.value.get("datasets")
+    names: dict[str, int] = {}
+    for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
+        name = dataset.get("name") if isinstance(dataset, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in names:
+            place: KeyPath = ("datasets", index, "name")
+            problems.add(dotted(place), f"{told(name)} is the name of datasets.{names[name]} too", tree.origin(place))
+        names.setdefault(name, index)
+    if not need_data:
+        return
+    if not datasets:
+        problems.add("datasets", "expected at least one dataset, got none", tree.origin(("datasets",)))
+    for key, args, name in _path_args(tree):
+        path = problems.project / Path(args[name]).expanduser()
+        if not path.exists():
+            problems.add(dotted(key), f"no such file or folder: {args[name]}{_near(path)}", tree.origin(key))
+
+
+def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
+    """Each path argument: its key, the mapping that holds it, and its name there."""
+    datasets = tree.value.get("datasets")
+    for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
+        args = dataset.get("args") if isinstance(dataset, dict) else None
+        if isinstance(args, dict):
+            for name in _PATH_ARGS:
+                if isinstance(args.get(name), str):
+                    yield ("datasets", index, "args", name), args, name
+
+
+def _near(path: Path) -> str:
+    siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest(path.name, siblings)
+    return f"; did you mean {near}?" if near is not None else ""
