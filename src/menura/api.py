@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from menura.conformance import check_run
     from menura.evaluation.collect import collect
     from menura.evaluation.compare import compare
+    from menura.evaluation.evaluate import evaluate
     from menura.evaluation.replay import replay
-    from menura.evaluation.runner import evaluate
     from menura.policies.check import check_policy
     from menura.policies.new import new_policy
     from menura.serving.run import serve
@@ -23,7 +23,7 @@ _HOMES = {
     "check_run": "menura.conformance",
     "collect": "menura.evaluation.collect",
     "compare": "menura.evaluation.compare",
-    "evaluate": "menura.evaluation.runner",
+    "evaluate": "menura.evaluation.evaluate",
     "new_policy": "menura.policies.new",
     "replay": "menura.evaluation.replay",
     "serve": "menura.serving.run",

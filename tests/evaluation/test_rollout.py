@@ -16,7 +16,8 @@ from menura.evaluation.runner import open_pool, run_episodes
 
 
 def run(env: dict[str, Any], policy: Any, workers: int = 2, **options: Any) -> Results:
-    settings = {"episodes": 6, "seed": 100, "num_envs": 4, "progress": False, **options}
+    settings = {"num_envs": 4, "progress": False, **options}
+    settings["seeds"] = range(100, 100 + settings.pop("episodes", 6))
     with open_pool(env, num_envs=settings["num_envs"], num_workers=workers) as pool:
         return run_episodes(policy, pool, **settings)
 

@@ -1,108 +1,150 @@
-"""Evaluate a policy in an environment, with its baselines beside it."""
+"""Evaluate a run by its path: environment, settings and the blind baseline are found where training left them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from menura.config.schema import EnvConfig
-from menura.evaluation.baselines import with_baselines
+from menura.config import EnvConfig, EvaluationConfig, ResolvedTask, load_env, load_task
+from menura.errors import ConfigError
+from menura.evaluation.baselines import blind_run_of
+from menura.evaluation.policy import evaluate_policy
+from menura.evaluation.report import Section, write_report
 from menura.evaluation.results import Results
-from menura.evaluation.runner import open_pool, run_episodes
-from menura.evaluation.subjects import PolicySubject, RandomPolicy
 
 if TYPE_CHECKING:
     from menura.meta_policy import Execution, MetaPolicy
 
-# A policy below this size gains nothing from a second thread on the CPU, and loses much where processes compete.
-_SMALL = 20_000_000
+RUN_FILE = "run.yaml"
+REPORT_FILE = "report.html"
 
 
 def evaluate(
-    policy: MetaPolicy | RandomPolicy,
-    env: EnvConfig | Mapping[str, Any],
+    model: str | Path | MetaPolicy,
+    env: str | Path | EnvConfig | Mapping[str, Any] | None = None,
     *,
-    episodes: int = 50,
-    seed: int = 100_000,
-    num_envs: int = 8,
-    num_workers: int | None = None,
     output_dir: str | Path | None = None,
-    videos: int | Literal["all"] = "all",
-    video_fps: float = 10,
+    episodes: int | None = None,
+    seed: int | None = None,
+    num_envs: int | None = None,
+    num_workers: int | None = None,
+    videos: int | Literal["all"] | None = None,
+    video_fps: float | None = None,
     execution: Execution | None = None,
-    exact: bool = False,
+    exact: bool | None = None,
     stop_at_success: bool = True,
     resume: bool = False,
     baselines: bool = False,
-    blind: MetaPolicy | None = None,
+    blind: str | Path | MetaPolicy | None = None,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    trust_remote_code: bool = False,
     project: Path | None = None,
     progress: bool = True,
 ) -> Results:
-    """Runs `episodes` episodes of fresh seeds and says how many succeed, how certain that is, and under what protocol.
+    """Evaluates a run or checkpoint in simulation and writes `results.json`, `videos/` and `report.html`.
 
-    Episode i is a function of `seed + i` alone. `num_workers` changes only the speed: outcomes are equal to the last
-    bit. `num_envs` decides which episodes meet in a batch of the policy, and with it the last bits of what the policy
-    answers; with `exact` it is inferred row by row and not even they change.
+    What is None is as the run's own task says (`run.yaml`, sections `env` and `evaluation`).
 
     Args:
-        policy: what is evaluated.
-        env: `{class, args}`.
-        seed: of the first episode.
-        num_envs: environments that run side by side, one row of the policy's batch each.
-        num_workers: processes that share them; one a CPU by default.
-        output_dir: where `results.json` and `videos/` are written, while episodes finish; None writes nothing.
-        videos: how many of the first episodes are filmed.
-        video_fps: frames per second of the videos, which play in real time.
-        execution: `OpenLoop()` by default, or `TemporalEnsemble(coefficient)`.
-        stop_at_success: end an episode at its first successful step; success is "at any step" either way.
-        resume: keep the finished episodes of an interrupted evaluation in `output_dir`.
-        baselines: also run a random policy and, when given, `blind`.
-        project: directory of the user's own classes.
+        model: a run, a checkpoint, a server's address (`ws://host:port`), or a MetaPolicy.
+        env: the name of `configs/env/<name>.yaml`, the path of an environment's or a task's YAML, or `{class, args}`;
+            the task's own by default.
+        output_dir: where everything is written; `<run>/evaluation` by default, nowhere for a MetaPolicy or a server.
+        blind: the blind baseline; `<run>-blind` by default, when it is there.
+        overrides: of the task, as on the command line: `env.args.max_episode_steps=400`.
+        others: see `menura.evaluation.policy.evaluate_policy`.
 
     Raises:
-        FeatureMismatch: the environment is not what the policy was trained for; each difference is named.
-        EnvironmentFailure: an environment or its process failed; finished episodes are in `output_dir`.
+        ConfigError: no environment is known. FeatureMismatch, EnvironmentFailure: see `evaluate_policy`.
     """
-    directory = Path(output_dir) if output_dir is not None else None
-    subject = policy if isinstance(policy, RandomPolicy) else PolicySubject(policy, execution, exact)
-    settings: dict[str, Any] = {
-        "episodes": episodes,
-        "seed": seed,
-        "num_envs": num_envs,
-        "videos": videos,
-        "video_fps": video_fps,
-        "stop_at_success": stop_at_success,
-        "resume": resume,
-        "progress": progress,
-    }
-    mapping = env.model_dump(by_alias=True) if isinstance(env, EnvConfig) else env
-    pool = open_pool(mapping, num_envs=min(num_envs, episodes), num_workers=num_workers, project=project)
-    with pool, _threads_for(policy):
-        results = run_episodes(subject, pool, output_dir=directory, **settings)
-        if baselines:
-            results = with_baselines(
-                results, pool, blind=blind, execution=execution, exact=exact, output_dir=directory, **settings
-            )
+    run = Path(model) if isinstance(model, (str, Path)) and not _is_address(model) else None
+    task = _task_of(run, overrides, project)
+    config = task.config.evaluation if task is not None else EvaluationConfig()
+    project = project or (task.project if task is not None else None)
+    chosen = env if env is not None else task.config.env if task is not None else None
+    if chosen is None:
+        raise ConfigError(f"evaluate: expected an environment, got none in {_place(run)}. Give env.")
+    if output_dir is None and run is not None:
+        output_dir = run / "evaluation"
+    if blind is None and baselines and run is not None:
+        blind = blind_run_of(run)
+    loading = {"device": device, "trust_remote_code": trust_remote_code, "project": project}
+    results = evaluate_policy(
+        _policy(model, **loading),
+        load_env(chosen, project) if isinstance(chosen, (str, Path)) else chosen,
+        episodes=_or(episodes, config.episodes),
+        seed=_or(seed, config.seed),
+        num_envs=_or(num_envs, config.num_envs),
+        num_workers=_or(num_workers, config.num_workers),
+        output_dir=output_dir,
+        videos=_or(videos, config.videos),
+        video_fps=_or(video_fps, config.video_fps),
+        execution=_or(execution, _execution(config)),
+        exact=_or(exact, config.exact),
+        stop_at_success=stop_at_success,
+        resume=resume,
+        baselines=baselines,
+        blind=_policy(blind, **loading) if blind is not None else None,
+        project=project,
+        progress=progress,
+    )
+    if output_dir is not None:
+        title = task.name if task is not None else str(results.policy["name"])
+        section = Section(title, results, Path(output_dir), run, _command(model, env, results, overrides, baselines))
+        write_report(Path(output_dir) / REPORT_FILE, [section])
     return results
 
 
-@contextmanager
-def _threads_for(policy: MetaPolicy | RandomPolicy) -> Iterator[None]:
-    """One torch thread for a small policy on the CPU; as before afterwards."""
-    if isinstance(policy, RandomPolicy):
-        yield
-        return
-    import torch
+def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -> ResolvedTask | None:
+    """The task a run was trained with; a checkpoint in a run without a `run.yaml` of its own has the run's."""
+    if run is None:
+        return None
+    for directory in (run, run.resolve().parent):
+        if (directory / RUN_FILE).is_file():
+            return load_task(directory / RUN_FILE, overrides, project)
+    return None
 
-    size = sum(parameter.numel() for parameter in policy.policy.parameters())
-    if policy.device.type != "cpu" or size > _SMALL:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+def _policy(model: str | Path | MetaPolicy, **loading: Any) -> MetaPolicy:
+    from menura.meta_policy import MetaPolicy
+
+    if isinstance(model, (str, Path)):
+        return MetaPolicy.from_pretrained(model, **loading)
+    return model
+
+
+def _execution(config: EvaluationConfig) -> Execution:
+    from menura.meta_policy import OpenLoop, TemporalEnsemble
+
+    if config.execution == "temporal_ensemble":
+        return TemporalEnsemble(config.ensemble_coefficient)
+    return OpenLoop()
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _is_address(model: str | Path) -> bool:
+    return str(model).startswith(("ws://", "wss://"))
+
+
+def _place(run: Path | None) -> str:
+    return "the call" if run is None else f"{run / RUN_FILE}"
+
+
+def _command(model: Any, env: Any, results: Results, overrides: Sequence[str], baselines: bool) -> str | None:
+    """The command line that repeats the evaluation, where one can."""
+    if not isinstance(model, (str, Path)) or not (env is None or isinstance(env, (str, Path))):
+        return None
+    words = ["menura", "eval", "-m", str(model)]
+    if env is not None:
+        words += ["-e", str(env)]
+    words += ["--episodes", str(results.asked), "--seed", str(results.protocol["seeds"]["first"])]
+    words += ["--num_envs", str(results.run["num_envs"])]
+    words += ["--baselines"] if baselines else []
+    words += [f"--{override.removeprefix('--')}" for override in overrides]
+    return shlex.join(words)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from menura.errors import DataError
@@ -17,27 +17,33 @@ _VERSION = 1  # of the meaning of the fields below
 
 
 def build_protocol(
-    environment: Mapping[str, Any], *, episodes: int, seed: int, stop_at_success: bool, execution: Mapping[str, Any]
+    environment: Mapping[str, Any], *, seeds: Sequence[int], stop_at_success: bool, execution: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The protocol of one evaluation.
 
     Args:
         environment: what the environment says of itself (`SimEnv.protocol()`): name and versions, success rule, step
             limit, cameras and render mode, control.
-        seed: episode i is seeded by `seed + i`.
+        seeds: of each episode.
         execution: how predicted chunks are executed: `{"name": "open_loop"}`, say.
     """
     protocol = {
         "version": _VERSION,
         "environment": dict(environment),
-        "episodes": episodes,
-        "seeds": {"first": seed, "rule": "first + episode"},
+        "episodes": len(seeds),
+        "seeds": _describe_seeds(seeds),
         "success": "once",
         "stop_at_success": stop_at_success,
         "execution": dict(execution),
     }
     plain: dict[str, Any] = json.loads(canonical_json(protocol))  # tuples become lists, as when read from a file
     return plain
+
+
+def _describe_seeds(seeds: Sequence[int]) -> dict[str, Any]:
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return {"first": seeds[0], "rule": "first + episode"}
+    return {"list": list(seeds)}
 
 
 def canonical_json(value: Any) -> str:
@@ -57,7 +63,7 @@ def fingerprint(protocol: Mapping[str, Any]) -> str:
 
 def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """`environment.success_rule: 'coverage > 0.95' / 'coverage > 0.9'`, one line for each field that differs."""
-    flat_a, flat_b = _flatten(a), _flatten(b)
+    flat_a, flat_b = flatten(a), flatten(b)
     lines = []
     for key in sorted(flat_a.keys() | flat_b.keys()):
         mine, theirs = flat_a.get(key, _ABSENT), flat_b.get(key, _ABSENT)
@@ -74,11 +80,12 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys, in order: `environment.success_rule`."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            flat.update(_flatten(item, f"{prefix}{key}."))
+            flat.update(flatten(item, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = item
     return flat

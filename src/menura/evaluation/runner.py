@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import menura
+from menura.config.schema import EnvConfig
 from menura.errors import DataError, MenuraError
 from menura.evaluation.messages import Begin, Conduct
 from menura.evaluation.pool import WorkerPool
@@ -22,18 +23,18 @@ _SAVE_EVERY_S = 1.0
 
 
 def open_pool(
-    env: Mapping[str, Any], *, num_envs: int, num_workers: int | None = None, project: Path | None = None
+    env: EnvConfig | Mapping[str, Any], *, num_envs: int, num_workers: int | None = None, project: Path | None = None
 ) -> WorkerPool:
     """Processes for the environment `{"class": …, "args": …}`: `num_workers`, else one a CPU; at most `num_envs`."""
-    return WorkerPool(env, min(num_workers or len(os.sched_getaffinity(0)), num_envs), project)
+    mapping = env.model_dump(by_alias=True) if isinstance(env, EnvConfig) else env
+    return WorkerPool(mapping, min(num_workers or len(os.sched_getaffinity(0)), num_envs), project)
 
 
 def run_episodes(
     subject: Subject,
     pool: WorkerPool,
     *,
-    episodes: int,
-    seed: int,
+    seeds: Sequence[int],
     num_envs: int,
     output_dir: str | Path | None = None,
     videos: int | Literal["all"] = "all",
@@ -43,7 +44,7 @@ def run_episodes(
     progress: bool = True,
     title: str | None = None,
 ) -> Results:
-    """Runs `episodes` episodes, the i-th seeded by `seed + i`; results are written while they come.
+    """Runs one episode for each seed; results are written while they come.
 
     Args:
         output_dir: where `results.json` and `videos/` are written; None writes nothing.
@@ -55,14 +56,14 @@ def run_episodes(
         FeatureMismatch: the environment is not what the policy was made for.
         EnvironmentFailure: an environment or its process failed; the finished episodes are written.
     """
-    if episodes < 1:
-        raise MenuraError(f"episodes: expected at least 1, got {episodes}.")
+    if not seeds:
+        raise MenuraError("episodes: expected at least 1, got none.")
+    episodes = len(seeds)
     environment = pool.describe()
     subject.check(environment)
     protocol = build_protocol(
         environment.protocol,
-        episodes=episodes,
-        seed=seed,
+        seeds=seeds,
         stop_at_success=stop_at_success,
         execution=subject.execution,
     )
@@ -81,7 +82,7 @@ def run_episodes(
             video_fps=video_fps,
         )
     )
-    missing = [Begin(i, seed + i, video=i < filmed) for i in range(episodes) if i not in record.finished]
+    missing = [Begin(i, seed, video=i < filmed) for i, seed in enumerate(seeds) if i not in record.finished]
     slots = min(num_envs, max(len(missing), 1))
     session = subject.session(slots, environment)
     successes = sum(episode.success for episode in record.finished.values())

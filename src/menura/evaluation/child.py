@@ -1,0 +1,90 @@
+"""A child process that answers messages, and tells why when it does not. Torch-free."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from multiprocessing.connection import Pipe
+from typing import IO, Any
+
+from menura.errors import EnvironmentFailure, MenuraError
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_LAST_WORDS = 4000  # characters of a dead process's output that are shown
+_GOODBYE_S = 5.0
+
+
+class Child:
+    """A fresh interpreter that runs `main(descriptor)` of a module; `descriptor` is its end of the connection.
+
+    It is no copy of this process: a simulator's graphics context does not survive a fork, and a user's script is not
+    run again. What it prints is kept for its last words. A MenuraError it sends is raised here.
+    """
+
+    def __init__(self, module: str, name: str, setup: Any) -> None:
+        """`name` says in messages which process it is; `setup` is the first message."""
+        self._name = name
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in end())
+        self._connection, theirs = Pipe()
+        environment = {
+            **os.environ,
+            **dict.fromkeys(_ONE_THREAD, "1"),
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONUNBUFFERED": "1",
+        }
+        launch = f"import sys; from {module} import main; main(int(sys.argv[1]))"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", launch, str(theirs.fileno())],
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+            )
+        self.pid = self._process.pid
+        self.send(setup)
+
+    def send(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            self.receive()  # it has ended: raises what it said last
+
+    def receive(self) -> Any:
+        try:
+            reply = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise EnvironmentFailure(self._obituary()) from None
+        if isinstance(reply, MenuraError):
+            raise reply
+        return reply
+
+    def dismiss(self) -> None:
+        """Hangs up, at which the process ends in the middle of whatever it does."""
+        self._connection.close()
+
+    def end(self) -> None:
+        """Waits for the end of a dismissed process, and enforces it."""
+        self._wait()
+        self._output.close()
+
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(timeout=_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _obituary(self) -> str:
+        code = self._wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._output.seek(0)
+        last_words = self._output.read().decode(errors="replace")[-_LAST_WORDS:].strip()
+        return (
+            f"{self._name}: expected it to run on, got {how}. What is finished is kept. What it said last:\n"
+            f"{last_words or '(nothing)'}"
+        )

@@ -1,0 +1,106 @@
+"""Evaluate a policy in an environment, with its baselines beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from menura.config.schema import EnvConfig
+from menura.evaluation.baselines import with_baselines
+from menura.evaluation.results import Results
+from menura.evaluation.runner import open_pool, run_episodes
+from menura.evaluation.subjects import PolicySubject, RandomPolicy
+
+if TYPE_CHECKING:
+    from menura.meta_policy import Execution, MetaPolicy
+
+# A policy below this size gains nothing from a second thread on the CPU, and loses much where processes compete.
+_SMALL = 20_000_000
+
+
+def evaluate_policy(
+    policy: MetaPolicy | RandomPolicy,
+    env: EnvConfig | Mapping[str, Any],
+    *,
+    episodes: int = 50,
+    seed: int = 100_000,
+    num_envs: int = 8,
+    num_workers: int | None = None,
+    output_dir: str | Path | None = None,
+    videos: int | Literal["all"] = "all",
+    video_fps: float = 10,
+    execution: Execution | None = None,
+    exact: bool = False,
+    stop_at_success: bool = True,
+    resume: bool = False,
+    baselines: bool = False,
+    blind: MetaPolicy | None = None,
+    project: Path | None = None,
+    progress: bool = True,
+) -> Results:
+    """Runs `episodes` episodes of fresh seeds and says how many succeed, how certain that is, and under what protocol.
+
+    Episode i is a function of `seed + i` alone. `num_workers` changes only the speed: outcomes are equal to the last
+    bit. `num_envs` decides which episodes meet in a batch of the policy, and with it the last bits of what the policy
+    answers; with `exact` it is inferred row by row and not even they change.
+
+    Args:
+        policy: what is evaluated.
+        env: `{class, args}`.
+        seed: of the first episode.
+        num_envs: environments that run side by side, one row of the policy's batch each.
+        num_workers: processes that share them; one a CPU by default.
+        output_dir: where `results.json` and `videos/` are written, while episodes finish; None writes nothing.
+        videos: how many of the first episodes are filmed.
+        video_fps: frames per second of the videos, which play in real time.
+        execution: `OpenLoop()` by default, or `TemporalEnsemble(coefficient)`.
+        stop_at_success: end an episode at its first successful step; success is "at any step" either way.
+        resume: keep the finished episodes of an interrupted evaluation in `output_dir`.
+        baselines: also run a random policy and, when given, `blind`.
+        project: directory of the user's own classes.
+
+    Raises:
+        FeatureMismatch: the environment is not what the policy was trained for; each difference is named.
+        EnvironmentFailure: an environment or its process failed; finished episodes are in `output_dir`.
+    """
+    directory = Path(output_dir) if output_dir is not None else None
+    subject = policy if isinstance(policy, RandomPolicy) else PolicySubject(policy, execution, exact)
+    settings: dict[str, Any] = {
+        "seeds": range(seed, seed + episodes),
+        "num_envs": num_envs,
+        "videos": videos,
+        "video_fps": video_fps,
+        "stop_at_success": stop_at_success,
+        "resume": resume,
+        "progress": progress,
+    }
+    pool = open_pool(env, num_envs=min(num_envs, episodes), num_workers=num_workers, project=project)
+    with pool, _threads_for(policy):
+        results = run_episodes(subject, pool, output_dir=directory, **settings)
+        if baselines:
+            results = with_baselines(
+                results, pool, blind=blind, execution=execution, exact=exact, output_dir=directory, **settings
+            )
+    return results
+
+
+@contextmanager
+def _threads_for(policy: MetaPolicy | RandomPolicy) -> Iterator[None]:
+    """One torch thread for a small policy on the CPU; as before afterwards."""
+    if isinstance(policy, RandomPolicy):
+        yield
+        return
+    import torch
+
+    size = sum(parameter.numel() for parameter in policy.policy.parameters())
+    if policy.device.type != "cpu" or size > _SMALL:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,213 @@
+"""`report.html`: the verdict, curves, videos, every episode and the protocol, on one page that opens from disk."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import menura
+from menura.errors import DataError
+from menura.evaluation.charts import Point, line_chart
+from menura.evaluation.compare import compare
+from menura.evaluation.protocol import flatten
+from menura.evaluation.results import Results
+from menura.files import read_json, write_text
+
+_TEMPLATE = "report.html.jinja"
+_EMBEDDED_BYTES = 6_000_000  # a section's videos up to this size are put into the page itself
+
+
+@dataclass(frozen=True)
+class Section:
+    """One evaluation of the report.
+
+    Attributes:
+        title: the task's name.
+        results: with its baselines.
+        directory: what the paths of the videos are relative to; None for no videos.
+        run: the directory of the training, for its curves.
+        command: what repeats the evaluation.
+    """
+
+    title: str
+    results: Results
+    directory: Path | None = None
+    run: Path | None = None
+    command: str | None = None
+
+
+def write_report(path: str | Path, sections: Sequence[Section], title: str = "Evaluation") -> Path:
+    """Writes the page. It loads nothing from a network; videos too large to be inside are linked by relative path.
+
+    Args:
+        sections: one a task, in order.
+        title: of the page, when there are several sections; one alone lends its own.
+    """
+    import jinja2
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    page = environment.get_template(_TEMPLATE).render(
+        title=title if len(sections) != 1 else sections[0].title,
+        sections=[_view(section, number, path.parent) for number, section in enumerate(sections)],
+        version=menura.__version__,
+    )
+    write_text(path, page)
+    return path
+
+
+def _view(section: Section, number: int, page_directory: Path) -> dict[str, Any]:
+    """What the template shows of a section."""
+    results = section.results
+    training = _training(section.run)
+    videos = _videos(section, page_directory)
+    return {
+        "id": f"task-{number + 1}",
+        "title": section.title,
+        "rates": [_rate("this policy", results, main=True)]
+        + [_rate(name, baseline) for name, baseline in sorted(results.baselines.items())],
+        "remarks": _remarks(results),
+        "curves": training["curves"],
+        "training_time": training["time"],
+        "episodes": [
+            {"result": episode, "video": videos.get(episode.index), "baselines": _outcomes(results, episode.seed)}
+            for episode in results.episodes
+        ],
+        "baseline_names": sorted(results.baselines),
+        "has_videos": bool(videos),
+        "results": results,
+        "failures": len(results.episodes) - results.successes,
+        "protocol": [(key, _text(value)) for key, value in flatten(results.protocol).items()],
+        "run": [(key, _text(value)) for key, value in {**results.policy, **results.run}.items()],
+        "command": section.command,
+    }
+
+
+def _rate(name: str, results: Results, main: bool = False) -> dict[str, Any]:
+    low, high = results.interval
+    return {
+        "name": name,
+        "main": main,
+        "rate": results.success_rate or 0.0,
+        "low": low,
+        "high": high,
+        "successes": results.successes,
+        "episodes": len(results.episodes),
+    }
+
+
+def _remarks(results: Results) -> list[str]:
+    """What the numbers do and do not say, in sentences."""
+    remarks = []
+    if not results.complete:
+        remarks.append(f"Interrupted: {len(results.episodes)} of {results.asked} episodes are finished.")
+    for name, baseline in sorted(results.baselines.items()):
+        if not results.episodes or not baseline.episodes:
+            continue
+        found = compare(results, baseline, allow_different_protocols=True)
+        low, high = found.interval
+        if found.verdict == "cannot tell":
+            remarks.append(
+                f"It cannot be told from the {name} baseline: a difference below "
+                f"{100 * found.detectable:.0f} points does not show in {found.pairs} pairs of episodes."
+            )
+        else:
+            remarks.append(
+                f"It is {found.verdict} than the {name} baseline by {abs(100 * found.difference):.0f} points "
+                f"(95 % interval {100 * low:+.0f} to {100 * high:+.0f})."
+            )
+    return remarks
+
+
+def _outcomes(results: Results, seed: int) -> list[bool | None]:
+    """What each baseline made of the same seed."""
+    outcomes = []
+    for _, baseline in sorted(results.baselines.items()):
+        found = [episode.success for episode in baseline.episodes if episode.seed == seed]
+        outcomes.append(found[0] if found else None)
+    return outcomes
+
+
+def _videos(section: Section, page_directory: Path) -> dict[int, str]:
+    """Episode -> the address of its video, as far as the files are there."""
+    if section.directory is None:
+        return {}
+    files = {
+        episode.index: section.directory / episode.video
+        for episode in section.results.episodes
+        if episode.video is not None and (section.directory / episode.video).is_file()
+    }
+    if sum(file.stat().st_size for file in files.values()) <= _EMBEDDED_BYTES:
+        return {
+            index: "data:video/mp4;base64," + base64.b64encode(file.read_bytes()).decode()
+            for index, file in files.items()
+        }
+    return {
+        index: quote(Path(os.path.relpath(file.resolve(), page_directory.resolve())).as_posix())
+        for index, file in files.items()
+    }
+
+
+def _training(run: Path | None) -> dict[str, Any]:
+    """The curves and the duration that `trainer_state.json` tells of."""
+    nothing: dict[str, Any] = {"curves": [], "time": None}
+    if run is None or not (run / "trainer_state.json").is_file():
+        return nothing
+    state = read_json(run / "trainer_state.json", DataError)
+    log: list[Mapping[str, Any]] = state.get("log_history", [])
+
+    def points(key: str, low: str | None = None, high: str | None = None) -> list[Point]:
+        return [
+            Point(entry["step"], entry[key], entry.get(low or ""), entry.get(high or ""))
+            for entry in log
+            if key in entry and "step" in entry
+        ]
+
+    curves = [
+        ("Training loss", line_chart(points("loss"), "Training loss over steps")),
+        ("Validation loss", line_chart(points("eval_loss"), "Validation loss over steps")),
+        (
+            "Success while training",
+            line_chart(
+                points("rollout_success_rate", "rollout_success_low", "rollout_success_high"),
+                "Success rate with its 95 % interval over steps",
+                percent=True,
+            ),
+        ),
+    ]
+    seconds = [entry["train_runtime"] for entry in log if "train_runtime" in entry]
+    return {
+        "curves": [(name, svg) for name, svg in curves if svg],
+        "time": _duration(seconds[-1]) if seconds else None,
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None or value == {} else str(value)
