@@ -20,8 +20,8 @@ def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArgument
     """The arguments of a run in `output_dir`.
 
     What a task leaves open is `TrainingArguments`' default, but for: `label_names` and `remove_unused_columns`, which
-    batches of Menura need; `logging_nan_inf_filter`, which would hide a loss that is not finite; `dataloader_pin_memory`,
-    of use with a GPU alone; `report_to`, TensorBoard where it is installed.
+    batches of Menura need; `logging_nan_inf_filter`, which would hide a loss that is not finite;
+    `dataloader_pin_memory`, of use with a GPU alone; `report_to`, TensorBoard where it is installed.
 
     Raises:
         ConfigError: a value TrainingArguments refuses.
@@ -65,7 +65,7 @@ def rollouts_config(task: ResolvedTask) -> RolloutsConfig | None:
         raise ConfigError(f"training.rollouts: expected an env to roll out in, got none. Add env to the task ({where})")
     if rollouts.select_best and task.config.training.get("load_best_model_at_end"):
         raise ConfigError(
-            f"training.rollouts.select_best: expected one way to choose the best checkpoint, got load_best_model_at_end "
-            f"too. Remove one ({where})"
+            f"training.rollouts.select_best: expected one way to choose the best checkpoint, got "
+            f"load_best_model_at_end too. Remove one ({where})"
         )
     return rollouts

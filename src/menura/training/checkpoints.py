@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from menura.errors import CheckpointError
-from menura.files import TEMPORARY, fsync_directory, replace_directory
+from menura.files import TEMPORARY, fsync_directory, fsync_tree, replace_directory
 
 TRAINER_STATE = "trainer_state.json"
 MANIFEST = "menura.json"
@@ -56,13 +56,20 @@ def keep_newest(run: Path, limit: int | None, protected: Path | None) -> None:
 
 
 @contextmanager
-def written_whole(final: Path, *, first: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def written_whole(
+    final: Path,
+    *,
+    first: bool = True,
+    wait: Callable[[], None] = lambda: None,
+    finish: Callable[[Path, Path], None] = replace_directory,
+) -> Iterator[Path]:
     """A temporary directory that becomes `final`, flushed to the disk, when the block ends without an error.
 
     Args:
         final: where the directory will be; its parent must exist.
         first: whether this process makes and renames the directory, as one of several must.
         wait: waits for all processes that write into it.
+        finish: puts the temporary directory, flushed, in the place of the final one.
 
     Raises:
         CheckpointError: it cannot be written, as on a full disk; what was there before is as it was.
@@ -76,7 +83,7 @@ def written_whole(final: Path, *, first: bool = True, wait: Callable[[], None] =
         yield temporary
         wait()
         if first:
-            replace_directory(temporary, final)
+            finish(temporary, final)
         wait()
     except (OSError, SafetensorError) as problem:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,6 +95,7 @@ def written_whole(final: Path, *, first: bool = True, wait: Callable[[], None] =
 
 def move_files(source: Path, run: Path) -> None:
     """Move the files of a finished policy into a run's directory; its manifest last, so that it says "complete"."""
+    fsync_tree(source)
     (run / MANIFEST).unlink(missing_ok=True)
     names = sorted((path.name for path in source.iterdir()), key=lambda name: (name == MANIFEST, name))
     for name in names:

@@ -17,8 +17,9 @@ class WeightAverage:
     """Averages the trainable parameters of a model after every optimizer step: `mean += (1 - d) (weights - mean)`.
 
     The decay warms up with the number of updates n, `d = min(decay, 1 - (1 + n) ** -0.75)`, so that short runs do not
-    remember their random start: the schedule of Diffusion Policy (Chi et al. 2023, section on training; its form is
-    Katherine Crowson's, `EMAWarmup` of k-diffusion, with inv_gamma 1 and power 3/4). The first update copies the weights.
+    remember their random start. This is the schedule that Diffusion Policy trains with (Chi et al. 2023; its form is
+    Katherine Crowson's `EMAWarmup` in k-diffusion, here with inv_gamma 1 and power 3/4). The first update copies the
+    weights.
 
     Frozen parameters and buffers (a batch norm's running statistics) are the model's own. Means are kept in float32.
     """

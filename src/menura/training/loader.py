@@ -60,7 +60,7 @@ class EpochLoader(DataLoader):  # type: ignore[type-arg]
         self.epoch_batches = EpochBatches(order, batch_size, drop_last)
         super().__init__(
             dataset,
-            batch_sampler=self.epoch_batches,  # type: ignore[arg-type]
+            batch_sampler=self.epoch_batches,
             collate_fn=collate,
             generator=torch.Generator().manual_seed(seed),
             **options,

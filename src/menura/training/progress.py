@@ -68,12 +68,13 @@ class ProgressBar(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.close(args, state)
-
-    def close(self, args: TrainingArguments, state: TrainerState) -> None:
-        """Draw the bar for the last time."""
         if self._progress is not None:
             self._show(args, state)
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._progress is not None:
             self._progress.stop()
             self._progress = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from menura.config.schema import RolloutsConfig
@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from menura.evaluation.results import Results
     from menura.training.trainer import MenuraTrainer
 
-#: Added to the evaluation's seed. The best checkpoint is chosen by these episodes; were they those that the final
-#: evaluation runs, its success rate would be the maximum of many tries on the very same episodes: too high.
-VALIDATION_SEED_OFFSET = 500_000_000
-
 
 class Rollouts(TrainerCallback):
-    """Evaluates the policy every `config.every` steps and after the last one, on the same validation episodes each time.
+    """Evaluates the policy every `config.every` steps and after the last one, on the same validation episodes.
 
     The random generators, and so the weights, are those of a run without rollouts. The log gets the success rate and
     its 95 % interval. With `select_best` the step with the highest success rate is kept as a checkpoint and becomes

@@ -25,7 +25,7 @@ _TENSOR, _TUPLE, _ITEMS = "__tensor__", "__tuple__", "__items__"
 
 
 def save_tree(directory: Path, name: str, tree: Any) -> None:
-    """Write `tree` (dicts, lists, tuples, tensors, numpy arrays, numbers, text, None) as `name`.json and .safetensors."""
+    """Write `tree` (dicts, lists, tuples, tensors, arrays, numbers, text, None) as `name`.json and `.safetensors`."""
     tensors: dict[str, Tensor] = {}
     structure = _encode(tree, name, tensors)
     (directory / f"{name}.json").write_text(json.dumps(structure), encoding="utf-8")
@@ -89,7 +89,7 @@ def random_state() -> dict[str, Any]:
     """The state of every global random generator that training may draw from."""
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 (whatever draws from it, it must go on where it was)
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -103,7 +103,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Put every global random generator back to a state of `random_state`."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])

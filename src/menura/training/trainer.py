@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType
+from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
+from accelerate.utils import DistributedType  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback, TrainerCallback
 
+from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes
 from menura.data import EpochSampler, collate
 from menura.errors import ConfigError, ContractError
-from menura.files import write_text
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.processor import Processor
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, keep_newest, written_whole
@@ -50,6 +50,14 @@ class MenuraTrainer(Trainer):
         write_policy: writes a policy, its processor and what proves them into a directory.
         callbacks: further `transformers` callbacks.
     """
+
+    # Declared narrower by Trainer than they are used there.
+    model: Any
+    args: Any
+    state: Any
+    optimizer: Any
+    lr_scheduler: Any
+    train_dataset: Any
 
     # What a policy returns as loss is a mean over its batch: the Trainer divides it by the accumulation steps.
     loss_is_scaled_for_ga = False
@@ -123,7 +131,8 @@ class MenuraTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         if not self._plain:
-            return super().training_step(model, inputs, num_items_in_batch)
+            stepped: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return stepped
         # What Trainer does, without walking all modules and dividing twice: 4 % of a small policy's time.
         if not model.training:
             model.train()
@@ -131,7 +140,8 @@ class MenuraTrainer(Trainer):
         if self.current_gradient_accumulation_steps > 1:
             loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
-        return loss.detach()
+        detached: Tensor = loss.detach()
+        return detached
 
     def compute_loss(
         self,
@@ -152,7 +162,7 @@ class MenuraTrainer(Trainer):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...] | None]:
+    ) -> tuple[Any, Any, Any]:
         """(loss, predictions, labels) of a held-out batch.
 
         For a policy's `compute_metrics(EvalPrediction)`, predictions are what `select_action` answers, (B, T, A), and
@@ -173,7 +183,7 @@ class MenuraTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer of `training.optim`, over `policy.get_optim_groups(training_args)` where the policy has it."""
-        policy = self.model if model is None else model
+        policy: Any = self.model if model is None else model
         if self.optimizer is None and hasattr(policy, "get_optim_groups"):
             groups = [dict(group) for group in policy.get_optim_groups(self.args)]
             _check_groups(policy, groups)
@@ -190,7 +200,7 @@ class MenuraTrainer(Trainer):
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         if self._plain:
             return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
-        return super()._clip_grad_norm(model)
+        return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
 
     def _steps_plainly(self) -> bool:
         """One process, one device, no loss scaling: accelerate has nothing to add to PyTorch's own step."""
@@ -206,6 +216,11 @@ class MenuraTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.averaged_weights():
             return super().evaluate(*args, **kwargs)
+
+    def load_best(self) -> None:
+        """Give the policy the weights of the best checkpoint, if one was chosen."""
+        if self.state.best_model_checkpoint is not None:
+            self._load_best_model()
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
@@ -233,7 +248,6 @@ class MenuraTrainer(Trainer):
             state.best_model_checkpoint = str(final)
         saves = self.args.should_save
         with written_whole(final, first=saves, wait=self.accelerator.wait_for_everyone) as directory:
-            self.save_model(str(directory), _internal_call=True)
             if not self.args.save_only_model:
                 self._save_optimizer_and_scheduler(str(directory))
                 self._save_scaler(str(directory))
@@ -241,6 +255,7 @@ class MenuraTrainer(Trainer):
             if saves:
                 self._collect_callback_states()
                 state.save_to_json(str(directory / TRAINER_STATE))
+            self.save_model(str(directory), _internal_call=True)  # last: its manifest holds the hash of every file
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if saves:
@@ -261,9 +276,9 @@ class MenuraTrainer(Trainer):
         if not self.args.should_save:
             return
         directory.mkdir(parents=True, exist_ok=True)
+        (directory / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
         with self.averaged_weights():
             self.write_policy(directory, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
-        write_text(directory / "training_args.json", self.args.to_json_string())
 
     def _write_policy_alone(self, directory: Path, policy: PreTrainedModel) -> None:
         policy.save_pretrained(directory)
@@ -325,16 +340,18 @@ class MenuraTrainer(Trainer):
 
     # ---- resume ----
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
             # Killed between the last checkpoint and the run's end. Trainer itself would train one step more.
             self.control.should_training_stop = True
             return
-        super()._run_epoch(**kwargs)
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def resume(self) -> int:
         """Go on from the last complete checkpoint of the run, or begin; returns the number of steps done at the end."""
         found = checkpoints(Path(self.args.output_dir))
+        if found and (found[-1] / MANIFEST_FILE).is_file():
+            check_hashes(found[-1], Manifest.read(found[-1]))
         last = str(found[-1]) if found else self.args.resume_from_checkpoint
         return int(self.train(resume_from_checkpoint=last).global_step)
 

@@ -1,0 +1,179 @@
+"""One training, put together: ingredients, trainer, callbacks, and the policy it leaves in the run's directory."""
+
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel, set_seed
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.utils import logging
+
+from menura import components
+from menura.checkpoint import write_checkpoint_files
+from menura.config import ResolvedTask
+from menura.data import Mixture, Windows
+from menura.errors import CheckpointError, ConfigError, ContractError
+from menura.files import read_json
+from menura.training.arguments import ema_decay, rollouts_config, training_arguments
+from menura.training.checkpoints import TRAINER_STATE, checkpoints, move_files, written_whole
+from menura.training.ingredients import Ingredients, gather
+from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
+from menura.training.progress import ProgressBar
+from menura.training.rollouts import Rollouts
+from menura.training.run_directory import is_main_process
+from menura.training.threads import suitable_threads
+from menura.training.trainer import MenuraTrainer
+from menura.training.validation import Validation
+
+
+def run_training(task: ResolvedTask, run: Path, *, blind: bool) -> dict[str, float]:
+    """Train a task in a claimed directory, from its last checkpoint if there is one; returns the last metrics.
+
+    Raises:
+        TrainingInterrupted: a signal asked for the end; everything up to the last step is in a checkpoint.
+    """
+    console = Console(quiet=not is_main_process())
+    args = training_arguments(task, run)
+    rollouts = rollouts_config(task)
+    if task.config.training.get("peft"):
+        raise ConfigError(f"training.peft: expected nothing, it is not there yet ({task.locate('training.peft')})")
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of transformers' own, one per file that is saved
+    set_seed(args.seed)
+    ingredients = gather(task, seed=args.seed, blind=blind, hold_out=args.eval_strategy != "no")
+    with ExitStack() as stack:
+        stack.enter_context(suitable_threads(ingredients.policy))
+        trainer = _make_trainer(task, ingredients, args)
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback):
+                callback.logging_dir = callback.logging_dir or str(run / "tensorboard")
+        if rollouts is not None:
+            validation = stack.enter_context(Validation(task, rollouts, ingredients.processor, run))
+            trainer.add_callback(Rollouts(trainer, rollouts, validation))
+        samples = trainer.get_total_train_batch_size(args)
+        progress, stop = ProgressBar(console, samples), StopWhenAsked()
+        trainer.add_callback(progress)
+        trainer.add_callback(stop)
+        _introduce(console, task, ingredients, trainer, run)
+        stack.callback(progress.close)
+        with stop.listening():
+            trainer.resume()
+        if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+            last = checkpoints(run)[-1]
+            raise TrainingInterrupted(
+                f"Stopped after step {trainer.state.global_step}; {last} is complete. "
+                "Run the same command again to go on."
+            )
+        if rollouts is not None and rollouts.select_best:
+            trainer.load_best()
+        _leave_policy(trainer, run)
+    return finished_metrics(run)
+
+
+def finished_metrics(run: Path) -> dict[str, float]:
+    """The last value of everything a run logged, and `steps`."""
+    state = read_json(run / TRAINER_STATE, CheckpointError)
+    found: dict[str, float] = {}
+    for entry in state["log_history"]:
+        found.update({key: value for key, value in entry.items() if key not in ("step", "epoch", "total_flos")})
+    return {**found, "steps": state["global_step"]}
+
+
+def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any) -> MenuraTrainer:
+    trainer_class: type[MenuraTrainer] = MenuraTrainer
+    given: dict[str, Any] = {}
+    if (spec := task.config.trainer) is not None:
+        trainer_class, given = components.load("trainer", spec.class_, task.project), spec.args
+        if not issubclass(trainer_class, MenuraTrainer):
+            raise ContractError(
+                f"trainer {spec.class_}: expected a subclass of menura.training.trainer.MenuraTrainer, got one of "
+                f"{', '.join(base.__name__ for base in trainer_class.__bases__)} ({task.locate('trainer.class')})."
+            )
+    write_policy = functools.partial(_write_policy, task=task, ingredients=ingredients, seed=args.seed)
+    trainer: MenuraTrainer = trainer_class(
+        ingredients.policy,
+        args,
+        train_dataset=ingredients.train,
+        eval_dataset=ingredients.held_out,
+        processor=ingredients.processor,
+        ema_decay=ema_decay(task),
+        write_policy=write_policy,
+        **given,
+    )
+    return trainer
+
+
+def _write_policy(
+    directory: Path, policy: PreTrainedModel, *, task: ResolvedTask, ingredients: Ingredients, seed: int
+) -> None:
+    write_checkpoint_files(
+        directory,
+        policy=policy,
+        processor=ingredients.processor,
+        features=ingredients.features,
+        task=task,
+        datasets=ingredients.fingerprints,
+        seed=seed,
+        golden=ingredients.golden,
+    )
+
+
+def _leave_policy(trainer: MenuraTrainer, run: Path) -> None:
+    """Put the policy into the run's own directory; its manifest, which says that the run is finished, comes last."""
+    saves, wait = trainer.args.should_save, trainer.accelerator.wait_for_everyone
+    with written_whole(run / "policy", first=saves, wait=wait, finish=lambda new, _: move_files(new, run)) as directory:
+        if saves:
+            trainer.state.save_to_json(str(directory / TRAINER_STATE))
+        trainer.save_model(str(directory), _internal_call=True)
+
+
+def _introduce(
+    console: Console, task: ResolvedTask, ingredients: Ingredients, trainer: MenuraTrainer, run: Path
+) -> None:
+    """The first lines: what a human would check before waiting."""
+    args, policy, processor = trainer.args, ingredients.policy, ingredients.processor
+    steps, epochs = _length(trainer)
+    devices = args.world_size * max(1, args.n_gpu)
+    batch = trainer.get_total_train_batch_size(args)
+    sees = [key for key in processor.settings.keys if key != "image"] + list(processor.camera_names)
+    rows = {
+        "task": f"{task.name}{' (blind)' if processor.blind else ''}",
+        "data": "; ".join(_described(part) for part in _parts(ingredients.train)),
+        "held out": "; ".join(_described(part) for part in _parts(ingredients.held_out))
+        if ingredients.held_out
+        else "",
+        "policy": f"{type(policy).__name__}, {policy.num_parameters():,} parameters, sees {', '.join(sees)}",
+        "batch": f"{batch:,} = {args.per_device_train_batch_size} samples x {devices} device{'s' * (devices > 1)} "
+        f"x {args.gradient_accumulation_steps} accumulated",
+        "steps": f"{steps:,} ({epochs:.1f} epochs) on {args.device.type}",
+        "run": str(run),
+    }
+    if found := checkpoints(run):
+        rows["goes on from"] = found[-1].name
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    console.print(table, highlight=False)
+
+
+def _length(trainer: MenuraTrainer) -> tuple[int, float]:
+    """(optimizer steps, epochs) of the whole training."""
+    args = trainer.args
+    batches = len(trainer.get_train_dataloader())
+    steps_per_epoch = max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+    return steps, steps / steps_per_epoch
+
+
+def _parts(data: Windows | Mixture) -> list[Windows]:
+    return data.parts if isinstance(data, Mixture) else [data]
+
+
+def _described(part: Windows) -> str:
+    return f"{part.name}: {len(part.episodes):,} episodes, {len(part):,} frames, {part.fps:g} Hz"

@@ -1,0 +1,183 @@
+"""What a training is made of: data, policy and processor of a task."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from menura import components
+from menura.config import ResolvedTask
+from menura.data import Mixture, Reader, Windows, open_dataset, windows
+from menura.data.episode import Frames
+from menura.errors import ConfigError, ContractError, FeatureMismatch
+from menura.features import Features
+from menura.policies.contract import Contract, build_policy, require_policy_class
+from menura.policies.needs import Needs, fill_config
+from menura.processing.processor import Processor
+
+#: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
+HELD_OUT = 0.1
+_GOLDEN_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What `gather` makes of a task.
+
+    Attributes:
+        readers: the datasets, in the order of the processor's statistics.
+        train, held_out: windows or mixtures of them; no evaluation, no `held_out`.
+        features: what observations and actions mean.
+    """
+
+    readers: list[Reader]
+    train: Windows | Mixture
+    held_out: Windows | Mixture | None
+    features: Features
+    policy: PreTrainedModel
+    processor: Processor
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Dataset name -> digest of its content."""
+        return {reader.name: reader.fingerprint() for reader in self.readers}
+
+    @cached_property
+    def golden(self) -> dict[str, Any]:
+        """A few raw observations of the first episode, from start to end, as `MetaPolicy.predict` takes them."""
+        processor, episode = self.processor, self.readers[0].episode(0)
+        offsets = np.asarray(Needs.of(self.policy.config).observation_offsets)
+        frames = np.linspace(0, len(episode) - 1, min(_GOLDEN_FRAMES, len(episode))).astype(np.int64)
+        rows = np.clip(frames[:, None] + offsets, 0, len(episode) - 1)  # (B, O)
+        rows = rows[:, 0] if len(offsets) == 1 else rows
+        observation: dict[str, Any] = {"task": [episode.task] * len(frames)}
+        if episode.state.shape[1]:
+            observation["state"] = episode.state[rows]
+        if processor.required_cameras:
+            observation["images"] = {camera: _at(episode.images[camera], rows) for camera in processor.required_cameras}
+        return observation
+
+
+def gather(task: ResolvedTask, *, seed: int, blind: bool, hold_out: bool) -> Ingredients:
+    """Open the data, build stores that are not there yet, then policy and processor. Draws the policy's weights."""
+    config = task.config
+    policy_class = components.load("policy", config.policy.class_, task.project)
+    config_class = require_policy_class(policy_class)
+    readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
+    features = _common_features(readers)
+    contract = Contract.of(policy_class)
+    encoder = _image_encoder(task) if contract.uses_images else None
+    encoder_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
+
+    filled = fill_config(config_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
+    parts = [_windows(task, reader, filled, features, contract, encoder) for reader in readers]
+    held_out: list[Windows] = []
+    if hold_out:
+        pairs = [part.split(max(HELD_OUT, 1 / len(part.episodes)), seed) for part in parts]
+        parts, held_out = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+    policy = build_policy(policy_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
+    processor = Processor.build(
+        config.processor,
+        features,
+        {part.name: part.statistics() for part in parts},
+        policy.config,
+        blind,
+        uses=("state", "image", "task") if contract.var_keyword else contract.keys,
+        image_encoder=encoder,
+        image_encoder_spec=None if config.image_encoder is None else config.image_encoder.model_dump(by_alias=True),
+    )
+    weights = [dataset.weight for dataset in config.datasets]
+    return Ingredients(
+        readers,
+        train=_joined(parts, weights, seed),
+        held_out=_joined(held_out, weights, seed) if held_out else None,
+        features=features,
+        policy=policy,
+        processor=processor,
+    )
+
+
+def _at(frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(*rows.shape, H, W, 3)"""
+    return np.stack([frames[int(row)] for row in rows.ravel()]).reshape(*rows.shape, *frames.shape[1:])
+
+
+def _windows(
+    task: ResolvedTask,
+    reader: Reader,
+    policy_config: PretrainedConfig,
+    features: Features,
+    contract: Contract,
+    encoder: nn.Module | None,
+) -> Windows:
+    needs, data = Needs.of(policy_config), task.config.data
+    return windows(
+        reader,
+        needs.observation_offsets,
+        needs.action_offsets,
+        cameras=needs.cameras(features) if contract.uses_images else (),
+        image_size=needs.image_size,
+        resize=task.config.processor.resize,
+        cache_dir=data.cache_dir,
+        store=data.store,
+        budget_bytes=data.store_budget_gb * 1e9,
+        image_encoder=encoder,  # type: ignore[arg-type]
+        encoder_fingerprint=None if encoder is None else _encoder_fingerprint(encoder),
+    )
+
+
+def _joined(parts: list[Windows], weights: list[float], seed: int) -> Windows | Mixture:
+    return parts[0] if len(parts) == 1 else Mixture(parts, weights, seed)
+
+
+def _common_features(readers: list[Reader]) -> Features:
+    first = readers[0].features
+    for reader in readers[1:]:
+        if differences := first.differences(reader.features):
+            raise FeatureMismatch(
+                f"datasets: expected {reader.name!r} to mean what {readers[0].name!r} means, got "
+                f"{'; '.join(differences)}. Train on them one by one, or convert one."
+            )
+    return first
+
+
+def _image_encoder(task: ResolvedTask) -> nn.Module | None:
+    """The task's frozen image encoder."""
+    spec = task.config.image_encoder
+    if spec is None:
+        return None
+    where = task.locate("image_encoder")
+    try:
+        encoder = components.load("image_encoder", spec.class_, task.project)(**spec.args)
+    except TypeError as problem:
+        raise ConfigError(f"image_encoder.args: {spec.class_} refuses them: {problem} ({where})") from problem
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "feature_dim", None), int):
+        raise ContractError(
+            f"image_encoder {spec.class_}: expected a torch.nn.Module with a whole number `feature_dim`, "
+            f"got {type(encoder).__name__} ({where})."
+        )
+    return encoder.eval().requires_grad_(False)
+
+
+def _encoder_fingerprint(encoder: nn.Module) -> str:
+    """A digest of the encoder's weights and code."""
+    digest = hashlib.sha256(repr(encoder).encode())
+    file = getattr(sys.modules.get(type(encoder).__module__), "__file__", None)
+    digest.update(Path(file).read_bytes() if file else inspect.getsource(type(encoder)).encode())
+    state: Mapping[str, Any] = encoder.state_dict()
+    for name, tensor in state.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""`menura.train`: from a task to a run. Everything cheap is checked before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from menura.config import load_task
+from menura.training.run_directory import begin, claimed, default_directory, set_aside
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes:
+        directory: the run: a checkpoint that can be evaluated and served, with `checkpoint-*` of earlier steps in it.
+        metrics: the last value of everything that was logged (`loss`, `eval_loss`, `rollout_success_rate`, …), `steps`.
+    """
+
+    directory: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    task: str | Path,
+    *,
+    output_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = True,
+    blind: bool = False,
+    project: Path | None = None,
+) -> TrainResult:
+    """Train the policy of a task.
+
+    A run that was interrupted or killed goes on from its last checkpoint and ends, on the CPU, with the weights it
+    would have had. A finished run is left as it is.
+
+    Args:
+        task: the name or path of a task's YAML, or of the `run.yaml` of a run to repeat.
+        output_dir: the run; `runs/<task>` by default, `runs/<task>-blind` with `blind`.
+        overrides: as on the command line: `["--policy.args.hidden_size", "512"]`.
+        resume: false sets a run that is already there aside (as `<run>.1`) and begins anew.
+        blind: train a baseline that does not see the object: without the object's state, with black images.
+        project: the folder that holds `configs/`, `policy/`, …
+
+    Raises:
+        ConfigError: the task is wrong, or the directory holds a run of another configuration.
+        DataError, ContractError, ComponentError: its data or its policy is.
+        CheckpointError: a checkpoint cannot be written; the last one is intact.
+        TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written first. A KeyboardInterrupt.
+    """
+    resolved = load_task(task, overrides, project, need_data=True)
+    run = Path(output_dir) if output_dir is not None else default_directory(resolved.name, blind)
+    if not resume:
+        set_aside(run)
+    with claimed(run):
+        status = begin(run, resolved, blind)
+
+        from menura.training.assembly import finished_metrics, run_training  # torch, transformers: seconds
+
+        metrics = finished_metrics(run) if status == "finished" else run_training(resolved, run, blind=blind)
+    return TrainResult(run, metrics)
