@@ -43,7 +43,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
 
 def encoder(codec: str) -> Encoder:
     if codec not in ENCODERS:
-        raise DataError(f"codec: expected one of {list(ENCODERS)}, got {codec!r}{did_you_mean(codec, ENCODERS)}.")
+        raise DataError(f"codec: expected one of {list(ENCODERS)}, got {codec!r}{did_you_mean(codec, ENCODERS) or '.'}")
     return ENCODERS[codec]
 
 

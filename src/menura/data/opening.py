@@ -47,7 +47,7 @@ def _as_reader(dataset: Any, name: str | None = None, args: Mapping[str, Any] | 
 def _open_path(path: Path) -> Reader:
     if not path.exists():
         near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(f"Dataset {path}: expected a directory, found nothing{near}.")
+        raise DataError(f"Dataset {path}: expected a directory, found nothing{near or '.'}")
     if (path / "meta" / "info.json").exists():
         return LeRobotReader(path)
     raise DataError(
@@ -62,7 +62,7 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
     unknown = [key for key in spec if key not in _SPEC_KEYS]
     if unknown:
         near = did_you_mean(str(unknown[0]), _SPEC_KEYS)
-        raise ConfigError(f"dataset: expected keys {list(_SPEC_KEYS)}, got {unknown[0]!r}{near}.")
+        raise ConfigError(f"dataset: expected keys {list(_SPEC_KEYS)}, got {unknown[0]!r}{near or '.'}")
     if "class" not in spec:
         raise ConfigError(f"dataset: expected a key 'class', got {list(spec)}.")
     args = dict(spec.get("args") or {})
@@ -73,5 +73,5 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
         known = list(inspect.signature(cls).parameters)
         wrong = next((key for key in args if key not in known), "")
         near = did_you_mean(wrong, known) if wrong else ""
-        raise ConfigError(f"dataset.args: {cls.__name__}: {error}{near}. It takes {known}.") from error
+        raise ConfigError(f"dataset.args: {cls.__name__}: {error}{near or '.'} It takes {known}.") from error
     return _as_reader(cls(**args), spec.get("name"), args)

@@ -281,7 +281,8 @@ class LeRobotWriter:
         for what, old, new in pairs:
             if old != new:
                 raise FeatureMismatch(
-                    f"LeRobotWriter: resume: {what}: expected {old} as {self.root} has, got {new}. Choose a new directory."
+                    f"LeRobotWriter: resume: {what}: expected {old} as {self.root} has, got {new}. "
+                    f"Choose a new directory."
                 )
 
 

@@ -140,7 +140,7 @@ class LeRobotReader(Reader):
                 return []  # nothing but pictures
             raise DataError(
                 f"{self.root / 'meta/info.json'}: expected a vector feature {key!r} as {what}, got {vectors}"
-                f"{did_you_mean(key, vectors)}. Say which with {what}=."
+                f"{did_you_mean(key, vectors) or '.'} Say which with {what}=."
             )
         return keys
 
@@ -157,7 +157,7 @@ class LeRobotReader(Reader):
             found = cameras.get(wanted) or next((c for c in cameras.values() if c.key == wanted), None)
             if found is None:
                 near = did_you_mean(wanted, cameras)
-                raise DataError(f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{near}.")
+                raise DataError(f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{near or '.'}")
             if found.depth:
                 raise DataError(
                     f"{self.root}: camera {wanted!r}: expected RGB, got a depth map. Leave it out of cameras=."

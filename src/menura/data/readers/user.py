@@ -42,7 +42,9 @@ class UserReader(Reader):
         for method in ("__len__", "episode"):
             if not _has(dataset, method):
                 near = did_you_mean(method, [other for other in dir(dataset) if not other.startswith("_")])
-                raise ContractError(f"{self._what}: expected methods __len__ and episode(i), got no {method}{near}.")
+                raise ContractError(
+                    f"{self._what}: expected methods __len__ and episode(i), got no {method}{near or '.'}"
+                )
         own_name = getattr(dataset, "name", None)
         self.name = name or (own_name if isinstance(own_name, str) else type(dataset).__name__)
         if len(self) == 0:
