@@ -16,13 +16,13 @@ import importlib
 import importlib.metadata
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
-from menura.errors import ComponentError, did_you_mean, nearest
+from menura.errors import ComponentError, nearest
 from menura.source import UNKNOWN, Parameters, SourceClass, SourceModule, class_line, module_file
 
 # kind -> name in YAML -> where the class is.
@@ -130,7 +130,7 @@ class Found:
 def find(kind: str, name: str, project: Path) -> Found:
     """Look a class up; ComponentError when there is none, more than one, or its file does not parse."""
     if kind not in BUILT_IN:
-        raise ComponentError(f"component: no kind is named {kind!r}{did_you_mean(kind, KINDS)}")
+        raise ComponentError(f"component: no kind is named {kind!r}{_near(kind, KINDS)}")
     project = project.resolve()
     if ":" in name:
         return _exact(kind, name, project)
@@ -154,9 +154,7 @@ def _exact(kind: str, name: str, project: Path) -> Found:
     """`pkg.module:Class` or `path/to/file.py:Class`."""
     place, _, class_name = name.rpartition(":")
     if not class_name.isidentifier():
-        raise ComponentError(
-            f"{name}: expected pkg.module:Class or path/to/file.py:Class, got {class_name!r} as class."
-        )
+        raise ComponentError(f"{name!r}: expected pkg.module:Class or path/to/file.py:Class")
     module: str | None
     if place.endswith(".py"):
         file = next((path for path in (project / place, Path(place).absolute()) if path.is_file()), None)
@@ -171,7 +169,7 @@ def _exact(kind: str, name: str, project: Path) -> Found:
     if (found := source.find_class(class_name)) is not None:
         return Found(kind, class_name, found.module.file, found.node.lineno, module, project)
     if not source.defines(class_name) and file.is_relative_to(project):
-        hint = did_you_mean(class_name, source.classes)
+        hint = _near(class_name, source.classes)
         raise ComponentError(f"{_shown(file, project)}: no class is named {class_name!r}{hint}")
     # Bound in a way that only running it can tell, such as a lazily importing package.
     return Found(kind, class_name, file, 1, module, project)
@@ -182,7 +180,7 @@ def _without_source(kind: str, name: str, module: str, project: Path) -> Found:
     spec_found = any(module_file(part, (project,)) for part in (module, top_level))
     if not spec_found and top_level not in sys.builtin_module_names:
         modules = _own_modules(project)
-        raise ComponentError(f"{module}:{name}: no module is named {module!r}{did_you_mean(module, modules)}")
+        raise ComponentError(f"{module}:{name}: no module is named {module!r}{_near(module, modules)}")
     return Found(kind, name, None, 1, module, project)
 
 
@@ -257,21 +255,23 @@ def _entry_points(kind: str) -> dict[str, str]:
 
 
 def _not_found(kind: str, name: str, project: Path) -> str:
-    files = list(_python_files(project / kind))
     names = set(BUILT_IN[kind]) | set(_entry_points(kind))
     broken = []
-    for file in files:
+    for file in _python_files(project / kind):
         classes = _classes(file)
         if isinstance(classes, SyntaxError):
             broken.append(_syntax_message(classes, project))
         else:
             names |= classes
-    near = nearest(name, sorted(names))
-    hint = f"; did you mean {near}?" if near is not None else "."
     own = ", ".join(BUILT_IN[kind]) or "none"
-    places = f"{kind}/ of the project ({len(files)} files), Menura's own ({own}), entry points menura.{kind}"
+    places = f"{kind}/ of the project, Menura's own ({own}), entry points menura.{kind}"
     unread = f". Not readable: {'; '.join(broken)}" if broken else ""
-    return f"no {kind} class is named {name!r}{hint} Looked in {places}{unread}"
+    return f"no {kind} class is named {name!r}{_near(name, sorted(names)) or '.'} Looked in {places}{unread}"
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = nearest(name, names)
+    return f"; did you mean {near}?" if near is not None else ""
 
 
 def _classes(file: Path) -> set[str] | SyntaxError:
@@ -331,7 +331,7 @@ def _is_users(file: Path, found: Found) -> bool:
 def _missing_module(name: str, project: Path) -> str:
     top_level = name.partition(".")[0]
     if top_level == "menura" or (project / top_level).is_dir():
-        return f"no module is named {name!r}{did_you_mean(name, _own_modules(project))}"
+        return f"no module is named {name!r}{_near(name, _own_modules(project))}"
     extra = _extra_of(top_level)
     install = f"menura[{extra}]" if extra else top_level.replace("_", "-")
     return f"needs the package {top_level!r}, which is not installed. Install it: pip install '{install}'"

@@ -15,6 +15,7 @@ _WORDS = {
     "list": "a list",
     "dict": "a mapping",
 }
+_PLURALS = {"int": "whole numbers", "float": "numbers", "str": "words", "list": "lists", "dict": "mappings"}
 _LISTS = ("list", "List", "tuple", "Tuple", "Sequence", "Iterable", "Collection", "set", "frozenset")
 _MAPPINGS = ("dict", "Dict", "Mapping", "MutableMapping")
 _CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -62,8 +63,7 @@ def _options(node: ast.expr) -> list[ast.expr] | None:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         members = [_options(node.left), _options(node.right)]
     elif isinstance(node, ast.Subscript) and _name(node.value) in ("Optional", "Union"):
-        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        members = [_options(item) for item in inner]
+        members = [_options(item) for item in _items(node)]
         if _name(node.value) == "Optional":
             members.append([ast.Constant(None)])
     else:
@@ -96,12 +96,16 @@ def _fits(node: ast.expr, value: Any) -> bool:
         return False
     if _kind(base) != "list":
         return True
-    items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    items = _items(node)
     item_options = _options(items[0])
     every_item_alike = all(ast.unparse(item) in (ast.unparse(items[0]), "...") for item in items)
     if item_options is None or not every_item_alike:
         return True
     return all(any(_fits(option, item) for option in item_options) for item in value)
+
+
+def _items(node: ast.Subscript) -> list[ast.expr]:
+    return node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
 
 
 def _kind(name: str) -> str:
@@ -111,8 +115,7 @@ def _kind(name: str) -> str:
 
 
 def _choices(node: ast.Subscript) -> list[Any]:
-    items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    return [item.value for item in items if isinstance(item, ast.Constant)]
+    return [item.value for item in _items(node) if isinstance(item, ast.Constant)]
 
 
 def _worded(node: ast.expr) -> str:
@@ -122,5 +125,6 @@ def _worded(node: ast.expr) -> str:
         return _WORDS[_kind(_name(node))]
     if _name(node.value) == "Literal":
         return " or ".join(repr(choice) for choice in _choices(node))
-    words = _WORDS[_kind(_name(node.value))]
-    return f"{words} ({ast.unparse(node)})" if _kind(_name(node.value)) == "list" else words
+    kind = _kind(_name(node.value))
+    plural = _PLURALS.get(_kind(_name(_items(node)[0])))
+    return f"{_WORDS[kind]} of {plural}" if kind == "list" and plural is not None else _WORDS[kind]

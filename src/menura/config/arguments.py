@@ -59,6 +59,19 @@ def check_components(tree: Tree, problems: Problems) -> None:
             _Arguments(built.name, parameters, place, tree, problems).check(args)
 
 
+def check_masks(tree: Tree, problems: Problems) -> None:
+    """A mask has one value for each dimension that the policy was told of."""
+    processor, policy = tree.value.get("processor"), tree.value.get("policy")
+    args = policy.get("args") if isinstance(policy, dict) else None
+    if not isinstance(processor, dict) or not isinstance(args, dict):
+        return
+    for name in ("state", "action"):
+        mask, width = processor.get(f"{name}_mask"), args.get(f"{name}_dim")
+        if isinstance(mask, list) and isinstance(width, int) and len(mask) != width:
+            message = f"expected {width} values, as policy.args.{name}_dim says, got {len(mask)}"
+            problems.add(f"processor.{name}_mask", message, tree.origin(("processor", f"{name}_mask")))
+
+
 def _built_class(found: Found, place: Place, tree: Tree, problems: Problems) -> Found | None:
     """The class that takes the arguments: a policy's are its config's."""
     if place.kind != "policy":

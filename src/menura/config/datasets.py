@@ -62,7 +62,8 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
     for key, args, name in _path_args(tree):
         path = problems.project / Path(args[name]).expanduser()
         if not path.exists():
-            problems.add(dotted(key), f"no such file or folder: {args[name]}{_near(path)}", tree.origin(key))
+            message = f"no such file or folder: {args[name]}{_near(path, args[name])}"
+            problems.add(dotted(key), message, tree.origin(key))
 
 
 def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
@@ -76,7 +77,7 @@ def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
                     yield ("datasets", index, "args", name), args, name
 
 
-def _near(path: Path) -> str:
+def _near(path: Path, written: str) -> str:
     siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(path.name, siblings)
-    return f"; did you mean {near}?" if near is not None else ""
+    return f"; did you mean {Path(written).with_name(near)}?" if near is not None else ""

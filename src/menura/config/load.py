@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from menura.config.arguments import check_components, component_places
+from menura.config.arguments import check_components, check_masks, component_places
 from menura.config.datasets import anchor_datasets, check_datasets, spell_out_datasets
 from menura.config.interpolation import interpolate
 from menura.config.messages import schema_problems
@@ -51,6 +51,7 @@ def load_task(
     check_datasets(tree, problems, need_data=need_data)
     check_training(tree, problems)
     check_components(tree, problems)
+    check_masks(tree, problems)
     if config is None or problems:
         raise problems.error()
     return ResolvedTask(config, _all_origins(config, tree), root, name)

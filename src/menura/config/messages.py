@@ -26,8 +26,8 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "path_type": "a path",
-    "greater_than": "a number greater than {gt}",
-    "greater_than_equal": "a number of at least {ge}",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
     "too_short": "{min_length} items",
     "too_long": "{max_length} items",
     "literal_error": "{expected}",
@@ -47,6 +47,8 @@ def schema_problems(
         by_key.setdefault(_path(model, finding["loc"]), []).append(finding)
     for path, findings in by_key.items():
         whole = prefix + path
+        if findings[0]["type"] == "missing" and whole in tree.origins:
+            continue  # it was given, but could not be read, which has been reported
         problems.add(dotted(whole), _message(model, path, findings), tree.origin(whole))
 
 

@@ -119,11 +119,15 @@ class Problems:
 
     def __init__(self, project: Path) -> None:
         self.project = project
+        self._keys: set[str] = set()
         self._found: dict[str, tuple[str, int]] = {}  # message -> where it belongs
 
     def add(self, key: str, message: str, origin: Origin | None = None) -> None:
-        """`key: message (file:line)`."""
+        """`key: message (file:line)`. Of several problems of one key the first is kept: the others follow from it."""
         where = f" ({described(origin, self.project)})" if origin is not None else ""
+        if key and key in self._keys:
+            return
+        self._keys.add(key)
         text = f"{key}: {message}{where}" if key else f"{message}{where}"
         place = (str(origin.file or ""), origin.line or 0) if origin is not None else ("", 0)
         self._found.setdefault(text, place)

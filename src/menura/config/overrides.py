@@ -66,6 +66,7 @@ def apply(tree: Tree, override: Override, problems: Problems) -> None:
         path = (*path, key)
         if isinstance(place, dict) and place.get(key) is None:
             place[key] = [] if following.isdecimal() else {}
+            tree.origins[path] = COMMAND_LINE
         place = place[key]
     last = _step(place, path, override.path[-1], problems)
     if last is None:

@@ -97,7 +97,7 @@ class Composer:
                 continue
             section = self._section(kind, task)
             if section is None:
-                task.delete((kind,))
+                del task.value[kind]  # its origin stays, which tells that it was given
             else:
                 task.replace((kind,), section.value, _without_root(section, task.origins.get((kind,))))
         return task

@@ -78,6 +78,8 @@ def _own_problem(key: str, value: Any, tree: Tree, problems: Problems) -> str | 
             RolloutsConfig.model_validate(value)
         except ValidationError as error:
             schema_problems(error, tree, problems, model=RolloutsConfig, prefix=("training", "rollouts"))
+        if tree.value.get("env") is None and ("env",) not in tree.origins:
+            return "expected a task with an environment to evaluate in, got none. Add env"
     return None
 
 

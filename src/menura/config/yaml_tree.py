@@ -143,7 +143,7 @@ class _Walk:
                 self._merge_key(value_node, path, result, origin)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._problems.add(dotted(path), "expected a word as key, got a list or mapping", origin)
+                self._problems.add(dotted(path) or "YAML", "expected a word as key, got a list or mapping", origin)
                 continue
             key = key_node.value
             if key in first_lines:
