@@ -95,7 +95,7 @@ class AlohaEnv(SimEnv):
     ) -> None:
         if task not in TASKS:
             raise EnvironmentFailure(
-                f"AlohaEnv.task: expected one of {list(TASKS)}, got {task!r}{did_you_mean(task, TASKS)}."
+                f"AlohaEnv.task: expected one of {list(TASKS)}, got {task!r}{did_you_mean(task, TASKS) or '.'}"
             )
         spec = TASKS[task]
         self._physics, self._task, self._place_objects = _load(spec)

@@ -56,7 +56,7 @@ def _parse(name: str, value: Any, own: Mapping[str, Pose], model: Sequence[str])
     if name not in own and name not in model:
         known = (*own, *model)
         raise EnvironmentFailure(
-            f"cameras: expected one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)} "
+            f"cameras: expected one of {', '.join(known)}, got {name!r}{did_you_mean(name, known) or '.'} "
             f"Give a pose (size, lookat, distance, azimuth, elevation) for a camera of your own."
         )
     return Camera(name, height, width, own.get(name))

@@ -65,7 +65,7 @@ class MetaWorldEnv(SimEnv):
     ) -> None:
         if task not in INSTRUCTIONS:
             raise EnvironmentFailure(
-                f"MetaWorldEnv.task: expected one of the 50 tasks, got {task!r}{did_you_mean(task, INSTRUCTIONS)}."
+                f"MetaWorldEnv.task: expected one of 50 tasks, got {task!r}{did_you_mean(task, INSTRUCTIONS) or '.'}"
             )
         if not 0 < max_episode_steps <= HARD_LIMIT:
             raise EnvironmentFailure(

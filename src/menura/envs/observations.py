@@ -35,7 +35,9 @@ def read(tree: Any, key: str, what: str) -> Any:
         if not isinstance(value, Mapping) or part not in value:
             known = list(leaves(tree)) if isinstance(tree, Mapping) else []
             listed = ", ".join(known) or "no keys (it is one array)"
-            raise EnvironmentFailure(f"{what}: expected an entry {key!r}{did_you_mean(key, known)} It has {listed}.")
+            raise EnvironmentFailure(
+                f"{what}: expected an entry {key!r}{did_you_mean(key, known) or '.'} It has {listed}."
+            )
         value = value[part]
     return value
 

@@ -10,6 +10,8 @@ from menura.errors import EnvironmentFailure
 
 _BACKENDS = ("egl", "osmesa")
 _NONE = "disabled"
+_CHECKED = "MENURA_CHECKED_GL"  # tells child processes that MUJOCO_GL was tried
+_INSTALL = "apt-get install -y libegl1 libgl1-mesa-dri"
 
 # Run in a process of its own: a broken driver may abort instead of raising.
 _PROBE = """
@@ -25,14 +27,23 @@ renderer.close()
 def choose_backend() -> str:
     """Sets `MUJOCO_GL` to the first backend that draws, once, for this process and its children; returns it.
 
-    Call it before mujoco or dm_control is imported. A value the user has set stands. Where none works it is `disabled`:
-    environments without cameras run on, and `require_rendering` explains the others' failure.
+    Call it before mujoco or dm_control is imported. Where none works it is `disabled`: environments run on without
+    cameras, and `require_rendering` explains why there are none.
+
+    Raises:
+        EnvironmentFailure: the user chose a backend by `MUJOCO_GL`, and it does not draw.
     """
-    if not sys.platform.startswith("linux"):
-        return os.environ.get("MUJOCO_GL", "")
-    if "MUJOCO_GL" not in os.environ:
-        os.environ["MUJOCO_GL"] = next((backend for backend in _BACKENDS if backend_works(backend)), _NONE)
-    return os.environ["MUJOCO_GL"]
+    chosen = os.environ.get("MUJOCO_GL", "")
+    if not sys.platform.startswith("linux") or (chosen and chosen == os.environ.get(_CHECKED)):
+        return chosen
+    if not chosen:
+        chosen = next((backend for backend in _BACKENDS if backend_works(backend)), _NONE)
+    elif chosen in _BACKENDS and not backend_works(chosen):
+        raise EnvironmentFailure(
+            f"MUJOCO_GL: expected a backend that draws, got {chosen!r}, which fails. Unset it, or run `{_INSTALL}`."
+        )
+    os.environ["MUJOCO_GL"] = os.environ[_CHECKED] = chosen
+    return chosen
 
 
 def backend_works(backend: str) -> bool:
@@ -53,5 +64,5 @@ def require_rendering() -> None:
     if choose_backend() == _NONE:
         raise EnvironmentFailure(
             "rendering: expected a working OpenGL backend (EGL or OSMesa), got none. "
-            "Run `apt-get install -y libegl1 libgl1-mesa-dri`, or use an environment without cameras and videos."
+            f"Run `{_INSTALL}`, or use an environment without cameras and videos."
         )

@@ -74,9 +74,9 @@ def collect(
     """Records demonstrations as a LeRobotDataset v3.0.
 
     Attempt i has the seed `seed + i`; successes are kept until there are `episodes` of them, in the order of their
-    seeds, so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added: after a
-    kill or Ctrl-C the same call goes on where it was, and asking for more episodes adds to what is there. What was
-    done stands in `meta/collect.json`.
+    seeds, so that the dataset does not depend on `num_workers`. Every episode is on disk before the next is added:
+    after a kill or Ctrl-C the same call goes on where it was, and asking for more episodes adds to what is there. What
+    was done stands in `meta/collect.json`.
 
     Args:
         task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count; or `{class, args}` of

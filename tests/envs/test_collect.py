@@ -1,0 +1,271 @@
+"""Recording demonstrations: the same dataset however it is made, and nothing lost."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from menura.data.readers.lerobot import LeRobotReader
+from menura.envs.recording import largest_action_step, record
+from menura.errors import ConfigError, DataError, EnvironmentFailure
+from menura.evaluation.collect import FACTS, collect
+
+PROJECT = {
+    "env/line.py": '''
+import numpy as np
+
+from menura.envs.base import Outcome, SimEnv
+from menura.features import CameraFeature, Features, VectorFeature
+
+
+class Line(SimEnv):
+    """A point that has to come to 1."""
+
+    def __init__(self, limit=30):
+        self.features = Features(
+            state=VectorFeature(("x", "goal"), object_names=("goal",)),
+            action=VectorFeature(("dx",)),
+            cameras={"eye": CameraFeature(16, 24)},
+            fps=10,
+        )
+        self.task, self.success_rule, self.max_episode_steps = "come to 1", "within 0.05", limit
+        self.noisy_actions = np.array([True])
+        self.declare_spaces([-1], [1])
+
+    def start(self, seed):
+        self.x = float(np.random.default_rng(seed).uniform(-0.5, 0.5))
+
+    def apply(self, action):
+        self.x += float(action[0])
+        return Outcome(0.0, abs(1 - self.x) < 0.05)
+
+    def state(self):
+        return np.array([self.x, 1], np.float32)
+
+    def image(self, camera):
+        return np.full((16, 24, 3), int(np.clip(100 + 100 * self.x, 0, 255)), np.uint8)
+''',
+    "expert/towards.py": '''
+import os
+import pathlib
+
+import numpy as np
+
+from menura.errors import EnvironmentFailure
+
+
+class Towards:
+    """Comes to the goal, but for every third seed. Stops at a seed when told to, once."""
+
+    def __init__(self, never=False, stop_at=None, how=None, marker=None):
+        self.never, self.stop_at, self.how, self.marker = never, stop_at, how, marker
+
+    def reset(self, env):
+        self.lost = self.never or env.episode_seed % 3 == 2
+        if env.episode_seed == self.stop_at and not (self.marker and pathlib.Path(self.marker).exists()):
+            if self.marker:
+                pathlib.Path(self.marker).touch()
+            if self.how == "interrupt":
+                raise KeyboardInterrupt
+            if self.how == "die":
+                os._exit(7)
+            raise EnvironmentFailure("the gripper broke")
+
+    def act(self, observation):
+        x, goal = observation["state"]
+        return np.array([0 if self.lost else np.clip(goal - x, -0.1, 0.1)], np.float32)
+''',
+    "configs/task/line.yaml": """
+datasets: [data/line]
+env: {class: Line}
+expert: {class: Towards}
+collect: {episodes: 2, extra_steps: 3}
+policy: {class: MLPPolicy}
+""",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def line(project):
+    """Records the line with the expert, in one process unless told otherwise."""
+
+    def recorded(name, episodes=3, expert=None, **options):
+        return collect(
+            {"class": "Line"},
+            expert={"class": "Towards", "args": expert or {}},
+            output_dir=project / name,
+            episodes=episodes,
+            project=project,
+            progress=False,
+            **{"num_workers": 1, "noise": 0.01, **options},
+        )
+
+    return recorded
+
+
+def differing_files(one: Path, other: Path) -> list[str]:
+    files = [{str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} for root in (one, other)]
+    assert files[0] == files[1]
+    return [name for name in sorted(files[0]) if not filecmp.cmp(one / name, other / name, shallow=False)]
+
+
+def test_only_successes_are_kept_in_the_order_of_their_seeds(line):
+    result = line("data")
+    assert result.seeds == (0, 1, 3)
+    assert (result.attempts, result.successes, result.episodes) == (4, 3, 3)
+    assert result.success_rate == 0.75
+    reader = LeRobotReader(result.directory)
+    assert [reader.metadata(i)["seed"] for i in range(3)] == [0, 1, 3]
+    assert reader.features.state.object_names == ("goal",)
+    assert reader.episode(0).task == "come to 1"
+    facts = json.loads((result.directory / FACTS).read_text())
+    assert facts["result"] == {"attempts": 4, "successes": 3, "seeds": [0, 1, 3]}
+    assert facts["protocol"]["success_rule"] == "within 0.05"
+    assert (facts["expert"]["class"], facts["noise"]) == ("Towards", 0.01)
+
+
+def test_failures_are_kept_when_told(line):
+    result = line("data", keep_failures=True)
+    assert result.seeds == (0, 1, 2)
+    reader = LeRobotReader(result.directory)
+    assert [reader.metadata(i)["success"] for i in range(3)] == [True, True, False]
+    assert len(reader.episode(2).action) == 30  # up to the step limit
+
+
+def test_the_number_of_processes_changes_nothing(line):
+    one, two = line("one", num_workers=1, episodes=5), line("two", num_workers=2, episodes=5)
+    assert one.seeds == two.seeds
+    assert differing_files(one.directory, two.directory) == []
+
+
+def test_more_episodes_are_added_to_what_is_there(line):
+    line("parts", episodes=2)
+    more = line("parts", episodes=4)
+    at_once = line("at_once", episodes=4)
+    assert more.seeds == at_once.seeds == (0, 1, 3, 4)
+    assert (more.attempts, more.largest_action_step) == (at_once.attempts, at_once.largest_action_step)
+    for part, whole in zip(episodes_of(more), episodes_of(at_once), strict=True):
+        assert np.array_equal(part.action, whole.action)
+        assert np.array_equal(part.images["eye"][:], whole.images["eye"][:])
+    assert line("parts", episodes=4) == more  # nothing left to do
+
+
+def episodes_of(result):
+    reader = LeRobotReader(result.directory)
+    return [reader.episode(index) for index in range(len(reader))]
+
+
+@pytest.mark.parametrize("how", ["interrupt", "fail"])
+def test_what_was_recorded_survives_an_interruption(line, project, how):
+    expert = {"stop_at": 3, "how": how, "marker": str(project / f"stopped_{how}")}
+    with pytest.raises((KeyboardInterrupt, EnvironmentFailure)):
+        line(how, expert=expert)
+    assert len(LeRobotReader(project / how)) == 2
+    assert line(how, expert=expert).seeds == (0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [("fail", "the gripper broke"), ("die", "recording process: .* got exit code 7")]
+)
+def test_a_process_that_fails_is_heard(line, how, message):
+    with pytest.raises(EnvironmentFailure, match=message):
+        line("data", expert={"stop_at": 1, "how": how}, num_workers=2)
+
+
+def test_a_dataset_recorded_otherwise_is_not_added_to(line, project):
+    line("data", episodes=1)
+    with pytest.raises(
+        DataError, match=r"to hold what this call records, got noise: 0.01 there, 0.5 now\. Choose another"
+    ):
+        line("data", episodes=2, noise=0.5)
+    (project / "data" / FACTS).unlink()
+    with pytest.raises(DataError, match="expected a dataset that collect recorded"):
+        line("data", episodes=2)
+
+
+def test_an_expert_that_never_succeeds_is_given_up(line):
+    with pytest.raises(EnvironmentFailure, match="expected 1 successful episodes, got 0 in 10 attempts"):
+        line("data", episodes=1, expert={"never": True})
+
+
+def test_a_task_says_it_all(project, monkeypatch):
+    monkeypatch.chdir(project)
+    result = collect("line", project=project, overrides=["collect.seed=3"], num_workers=1, progress=False)
+    assert result.directory == Path("data/line")
+    assert result.seeds == (3, 4)
+    x = LeRobotReader(result.directory).episode(0).state[:, 0]
+    assert np.flatnonzero(np.abs(1 - x) < 0.05).tolist() == [len(x) - 3, len(x) - 2, len(x) - 1]  # extra_steps
+
+
+def test_what_is_missing_is_said(project):
+    with pytest.raises(ConfigError, match="expected an expert, or a policy to record, got neither"):
+        collect({"class": "Line"}, output_dir=project / "data", project=project)
+    with pytest.raises(ConfigError, match="expected output_dir, or a dataset"):
+        collect({"class": "Line"}, expert={"class": "Towards"}, project=project)
+
+
+class Still:
+    def reset(self, env):
+        pass
+
+    def act(self, observation):
+        return np.array([0.02, 0.5], np.float32)
+
+
+def test_noise_is_executed_and_not_recorded(point_env):
+    episode = record(point_env, Still(), seed=0, noise=0.1)
+    executed = np.stack(point_env.executed)
+    assert (episode.action == np.array([0.02, 0.5], np.float32)).all()
+    wobble = executed - episode.action
+    assert (wobble[:, 1] == 0).all()  # not on the gripper
+    innovations = wobble[1:, 0] - 0.9 * wobble[:-1, 0]
+    assert 0.05 < innovations.std() < 0.2
+    record(point_env, Still(), seed=0, noise=0.1)
+    assert np.array_equal(executed, np.stack(point_env.executed))
+
+
+def test_every_frame_recorded_is_drawn_once(point_env):
+    episode = record(point_env, Still(), seed=0)
+    assert point_env.drawn == len(episode.action) == 20
+
+
+def test_the_largest_step_leaves_grippers_out(point_env):
+    episode = record(point_env, Still(), seed=0)
+    episode.action[5] = [0.5, 0.0]
+    assert largest_action_step(episode, point_env.noisy_actions) == pytest.approx(0.48)
+
+
+@pytest.mark.sim
+@pytest.mark.usefixtures("aloha")
+def test_the_packaged_aloha_task_records(tmp_path):
+    result = collect("aloha_transfer", output_dir=tmp_path / "data", episodes=2, num_workers=2, progress=False)
+    reader = LeRobotReader(result.directory)
+    assert (result.seeds, len(reader)) == ((0, 1), 2)
+    assert result.largest_action_step < 0.05
+    assert reader.features.state.names[-3:] == ("cube_x", "cube_y", "cube_z")
+    assert reader.features.control_type == "abs"
+    assert 290 <= len(reader.episode(0).action) <= 300
+
+
+@pytest.mark.sim
+@pytest.mark.usefixtures("metaworld", "drawing")
+def test_the_packaged_metaworld_task_records(tmp_path):
+    data = tmp_path / "data"
+    result = collect("metaworld_button_press_topdown", output_dir=data, episodes=1, num_workers=1, progress=False)
+    episode = LeRobotReader(result.directory).episode(0)
+    assert episode.images["view"].shape[1:] == (84, 84, 3)
+    assert np.abs(episode.action).max() == 1
+    assert episode.state.shape[1] == 4
+    assert LeRobotReader(data).features.cameras["view"].render == "fast"

@@ -1,0 +1,164 @@
+"""Any Gymnasium environment, by its id and its keys, or as a class of the user's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from menura.envs import make_env, make_expert
+from menura.envs.gym import GymEnv
+from menura.errors import ComponentError, ConfigError, ContractError, EnvironmentFailure
+
+
+def gym(**args):
+    return make_env({"class": "Gym", "args": args})
+
+
+def test_a_flat_observation_and_a_discrete_action():
+    env = gym(id="CartPole-v1")
+    assert env.features.state_dim == 4
+    assert env.features.action_dim == 1
+    assert (env.features.fps, env.max_episode_steps) == (50, 500)
+    env.reset(seed=0)
+    left = env.step(np.array([0.4]))[0]["state"]
+    env.reset(seed=0)
+    right = env.step(np.array([0.6]))[0]["state"]
+    assert left[1] < 0 < right[1]
+    env.advance(np.array([7.0]))  # the nearest choice
+
+
+def test_a_continuous_action_is_handed_on_as_it_is():
+    env = gym(id="Pendulum-v1")
+    assert env.action_space.low.tolist() == [-2]
+    first, _ = env.reset(seed=3)
+    again, _ = env.reset(seed=3)
+    assert np.array_equal(first["state"], again["state"])
+    assert env.step(np.array([0.5]))[0]["state"].dtype == np.float32
+
+
+def test_keys_are_read_by_dotted_path(dict_env_id):
+    env = gym(
+        id=dict_env_id,
+        state_keys=["agent.qpos", "agent.hand", "cube"],
+        object_keys=["cube"],
+        image_keys={"front": "pixels", "side": "render"},
+        task="do it",
+        success_key="is_success",
+    )
+    names = ("agent.qpos_0", "agent.qpos_1", "agent.qpos_2", "agent.hand", "cube_0", "cube_1")
+    assert env.features.state.names == names
+    assert env.features.state.object_names == ("cube_0", "cube_1")
+    observation, _ = env.reset(seed=0)
+    assert observation["state"][3:].tolist() == [0.5, 1, 2]
+    assert observation["images"]["front"].shape == (5, 7, 3)
+    assert (observation["images"]["side"] == 9).all()
+    assert observation["task"] == "do it"
+    check_env(env, skip_render_check=True)
+
+
+def test_success_and_the_environments_own_truncation(dict_env_id):
+    env = gym(id=dict_env_id, state_keys=["cube"], success_key="is_success")
+    env.reset(seed=0)
+    steps = [env.advance(np.zeros(2)) for _ in range(6)]
+    assert [info["success"] for *_, info in steps] == [False] * 3 + [True] * 3
+    assert [truncated for _, _, truncated, _ in steps] == [False] * 5 + [True]
+    assert env.success_rule == "info['is_success'] at any step"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            {},
+            "expected state_keys or image_keys, got neither. The observation has agent.qpos, agent.hand, cube, pixels.",
+        ),
+        (
+            {"state_keys": ["agent.qpo"]},
+            "expected an entry 'agent.qpo'; did you mean 'agent.qpos'? It has agent.qpos, agent.hand, cube, pixels.",
+        ),
+        ({"image_keys": {"top": "cube"}}, r"\['cube'\]: expected an image \(H, W, 3\) uint8, got shape \(2,\) float32"),
+        (
+            {"state_keys": ["cube"], "object_keys": ["agent"]},
+            r"object_keys: expected some of \['cube'\], got \['agent'\]",
+        ),
+    ],
+)
+def test_wrong_keys_are_told_what_there_is(dict_env_id, args, message):
+    with pytest.raises(EnvironmentFailure, match=message.replace("?", r"\?")):
+        gym(id=dict_env_id, **args)
+
+
+def test_a_success_key_that_info_lacks(dict_env_id):
+    env = gym(id=dict_env_id, state_keys=["cube"], success_key="success")
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentFailure, match=r"expected an entry 'success'.* It has is_success"):
+        env.advance(np.zeros(2))
+
+
+def test_an_unknown_id():
+    with pytest.raises(EnvironmentFailure, match=r"expected an id that gymnasium.make knows, got 'CartPol-v1'"):
+        gym(id="CartPol-v1")
+
+
+def test_a_users_own_class_needs_no_keys(tmp_path):
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "mine.py").write_text(
+        """
+import gymnasium
+import numpy as np
+
+class MyEnv(gymnasium.Env):
+    metadata = {"render_fps": 5}
+    max_episode_steps = 7
+
+    def __init__(self, size=3):
+        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self.size = size
+
+    def see(self):
+        image = np.zeros((self.size, self.size, 3), np.uint8)
+        return {"state": np.zeros(4, np.float32), "images": {"top": image}, "task": "wave"}
+
+    def reset(self, *, seed=None, options=None):
+        return self.see(), {}
+
+    def step(self, action):
+        return self.see(), 0.0, False, False, {"success": True}
+"""
+    )
+    (tmp_path / "expert").mkdir()
+    (tmp_path / "expert" / "still.py").write_text(
+        "import numpy as np\n\nclass Still:\n    def reset(self, env):\n        self.width = env.unwrapped.size\n\n"
+        "    def act(self, observation):\n        return np.zeros(2, np.float32)\n"
+    )
+    env = make_env({"class": "MyEnv", "args": {"size": 6}}, tmp_path)
+    assert isinstance(env, GymEnv)
+    assert (env.features.state_dim, env.features.fps, env.max_episode_steps, env.task) == (4, 5, 7, "wave")
+    assert env.features.cameras["top"].height == 6
+    observation, _ = env.reset(seed=0)
+    assert observation["images"]["top"].shape == (6, 6, 3)
+    assert env.advance(np.zeros(2))[3]["success"] is True
+    assert env.protocol()["environment"] == "MyEnv"
+    expert = make_expert({"class": "Still"}, tmp_path)
+    expert.reset(env)
+    assert expert.width == 6
+
+
+def test_what_is_no_environment_or_expert_is_refused(tmp_path):
+    for kind in ("env", "expert"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "nothing.py").write_text("class Nothing:\n    pass\n")
+    with pytest.raises(ContractError, match=r"Nothing: expected a gymnasium.Env"):
+        make_env({"class": "Nothing"}, tmp_path)
+    with pytest.raises(
+        ContractError, match=r"Nothing: expected the methods reset\(env\) and act\(observation\), got no reset"
+    ):
+        make_expert({"class": "Nothing"}, tmp_path)
+
+
+def test_a_wrong_config_is_refused():
+    with pytest.raises(ConfigError, match="env: expected class and args, got name"):
+        make_env({"name": "Gym"})
+    with pytest.raises(ComponentError, match="did you mean Aloha"):
+        make_env({"class": "Alloha"})
