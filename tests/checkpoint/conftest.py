@@ -14,13 +14,13 @@ import torch
 
 from menura import components
 from menura.checkpoint import save_checkpoint
-from menura.checkpoint.manifest import MANIFEST_FILE, hash_files
+from menura.checkpoint.manifest import MANIFEST_FILE, digest, hash_files
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.policies.contract import build_policy
 from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
 
-POLICY = '''
+POLICY = """
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -49,6 +49,7 @@ class Look(PreTrainedModel):
         self.eye = nn.Linear(3 * len(config.camera_names), 8)
         self.body = nn.Linear(config.state_dim, 8)
         self.head = nn.Linear(16, config.chunk_size * config.action_dim)
+        self.post_init()
 
     def forward(self, image, state, actions=None, is_pad=None):
         seen = self.eye(image.mean((-1, -2)).flatten(1))
@@ -60,7 +61,7 @@ class Look(PreTrainedModel):
 
     def select_action(self, obs_dict):
         return self(obs_dict["image"], obs_dict["state"])
-'''
+"""
 
 FEATURES = Features(
     state=VectorFeature(("x", "y", "cube"), object_names=("cube",)),
@@ -90,6 +91,7 @@ def rehash(directory: Path) -> None:
     """What someone does who edits a checkpoint and its manifest, too."""
     manifest = json.loads((directory / MANIFEST_FILE).read_text())
     manifest["files"] = hash_files(directory)
+    manifest["digest"] = digest(manifest)
     (directory / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
@@ -110,14 +112,22 @@ def write_policy(project: Path, source: str = POLICY) -> None:
     (project / "policy" / "look.py").write_text(source)
 
 
+def processor(policy_config: Any, datasets: tuple[str, ...] = ("demos",), **keywords: Any) -> Processor:
+    data = {name: {"state": statistics(3), "action": statistics(2)} for name in datasets}
+    return Processor.build(CONFIG, FEATURES, data, policy_config, **keywords)
+
+
 def save(project: Path, directory: Path, **overrides: Any) -> Saved:
-    torch.manual_seed(0)
-    policy = build_policy(components.load("policy", "Look", project), {}, FEATURES)
-    data = {"demos": {"state": statistics(3), "action": statistics(2)}}
-    processor = Processor.build(CONFIG, FEATURES, data, policy.config)
+    """A checkpoint of a fresh `Look`, or of what `overrides` give."""
+    if "policy" in overrides:
+        policy = overrides["policy"]
+    else:
+        torch.manual_seed(0)
+        policy = build_policy(components.load("policy", "Look", project), {}, FEATURES)
+    processor_ = overrides.get("processor") or processor(policy.config)
     values: dict[str, Any] = {
         "policy": policy,
-        "processor": processor,
+        "processor": processor_,
         "features": FEATURES,
         "task": None,
         "datasets": {"demos": "f" * 64},
@@ -125,7 +135,35 @@ def save(project: Path, directory: Path, **overrides: Any) -> Saved:
         "golden": observations(),
     }
     save_checkpoint(directory, **(values | overrides))
-    return Saved(project, directory, policy, processor)
+    return Saved(project, directory, policy, processor_)
+
+
+def save_again(saved: Saved, directory: Path, **overrides: Any) -> Saved:
+    return save(saved.project, directory, **({"policy": saved.policy, "processor": saved.processor} | overrides))
+
+
+# Smaller than their defaults, so that a test takes no time.
+SMALL: dict[str, dict[str, Any]] = {
+    "MLPPolicy": {"hidden_size": 8},
+    "CNNMLPPolicy": {"image_size": 32},
+    "ACTPolicy": {"chunk_size": 4, "n_action_steps": 4},
+}
+
+
+@pytest.fixture
+def helpers() -> Any:
+    return SimpleNamespace(
+        CONFIG=CONFIG,
+        FEATURES=FEATURES,
+        POLICY=POLICY,
+        SMALL=SMALL,
+        observations=observations,
+        processor=processor,
+        rehash=rehash,
+        save=save,
+        save_again=save_again,
+        write_policy=write_policy,
+    )
 
 
 @pytest.fixture

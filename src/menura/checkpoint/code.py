@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
+from transformers.utils import logging
 
 from menura import components
 from menura.checkpoint.manifest import Code
@@ -24,7 +27,20 @@ def save_policy(policy: PreTrainedModel, directory: Path) -> None:
         _require_file(class_)
     type(policy).register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
     type(policy.config).register_for_auto_class("AutoConfig")  # type: ignore[no-untyped-call]
-    policy.save_pretrained(directory)
+    with no_progress_bars():
+        policy.save_pretrained(directory)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Without transformers' bars, which cut through the one of the training."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:

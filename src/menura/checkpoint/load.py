@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from menura.checkpoint.code import differs_from_copy, find_class
+from menura.checkpoint.code import differs_from_copy, find_class, no_progress_bars
 from menura.checkpoint.golden import GOLDEN_FILE, Golden, replay
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes, library_versions
 from menura.errors import CheckpointError, ContractError
@@ -130,7 +130,8 @@ def _load_processor(directory: Path, manifest: Manifest, project: Path, trust_re
 def _load_policy(directory: Path, manifest: Manifest, project: Path, trust_remote_code: bool) -> PreTrainedModel:
     class_ = find_class("policy", manifest.policy, directory, project, trust_remote_code=trust_remote_code)
     config = require_policy_class(class_).from_pretrained(directory)
-    loaded: Any = completed(class_).from_pretrained(directory, config=config, output_loading_info=True)
+    with no_progress_bars():
+        loaded: Any = completed(class_).from_pretrained(directory, config=config, output_loading_info=True)
     policy: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     wrong = {kind: sorted(str(key) for key in keys) for kind, keys in info.items() if keys}

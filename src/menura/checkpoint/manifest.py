@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from menura.errors import CheckpointError
 from menura.features import Features
@@ -14,6 +17,7 @@ from menura.files import files_below, read_json, sha256, write_json
 
 MANIFEST_FILE = "menura.json"
 FORMAT = 1
+CHANGED = "the file was changed or damaged after it was saved. Restore it from another copy."
 LIBRARIES = ("menura", "torch", "transformers", "numpy", "safetensors")
 
 
@@ -58,8 +62,8 @@ class Manifest:
     files: Mapping[str, str]
 
     def write(self, directory: Path) -> None:
-        values = {"format": FORMAT, **asdict(self), "features": self.features.to_dict()}
-        write_json(directory / MANIFEST_FILE, values)
+        values: dict[str, Any] = {"format": FORMAT, **asdict(self), "features": self.features.to_dict()}
+        write_json(directory / MANIFEST_FILE, {**values, "digest": digest(values)})
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -71,9 +75,11 @@ class Manifest:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             got = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise CheckpointError(f"{path}: expected format {FORMAT}, got {got!r}. Update Menura, or save it anew.")
+        if data.get("digest") != digest(data):
+            raise CheckpointError(f"{path}: expected sha256 {data.get('digest')}, got {digest(data)}: {CHANGED}")
         names = {field.name for field in fields(cls)}
-        if set(data) != names | {"format"}:
-            differing = sorted(set(data) ^ (names | {"format"}))
+        if set(data) != names | {"format", "digest"}:
+            differing = sorted(set(data) ^ (names | {"format", "digest"}))
             raise CheckpointError(f"{path}: expected the keys {sorted(names)}, differing in {differing}.")
         try:
             code = Code(**data["policy"])
@@ -87,6 +93,12 @@ class Manifest:
 
 def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """The sha256 of what a manifest says, whatever its layout."""
+    said = {key: value for key, value in values.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def hash_files(directory: Path) -> dict[str, str]:
@@ -106,10 +118,7 @@ def check_hashes(directory: Path, manifest: Manifest) -> None:
             raise CheckpointError(f"{path}: expected this file of the checkpoint, got none. Copy the whole directory.")
         got = sha256(path)
         if got != expected:
-            raise CheckpointError(
-                f"{path}: expected sha256 {expected[:12]}…, got {got[:12]}…: the file was changed or damaged after it "
-                "was saved. Restore it from another copy."
-            )
+            raise CheckpointError(f"{path}: expected sha256 {expected[:12]}…, got {got[:12]}…: {CHANGED}")
 
 
 def _no_manifest(directory: Path) -> str:
