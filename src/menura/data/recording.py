@@ -16,6 +16,7 @@ from menura.data.readers.lerobot_meta import (
     DATA_PATH,
     EPISODES_PATH,
     OWN_KEY,
+    VIDEO_PATH,
     matrix,
     open_parquet,
     read_episodes,
@@ -59,27 +60,34 @@ def new_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recordi
     )
 
 
+def remove_leftovers(root: Path) -> None:
+    """Removes the temporary files of a writer that was killed."""
+    for leftover in root.rglob(f"{TEMPORARY}*"):
+        leftover.unlink()
+
+
 def resume_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
-    """What the episodes table holds. Removes what a kill left beside it: temporary files, and rows of no episode.
+    """What the episodes table holds. Removes what a kill left beside it: rows and videos of no episode.
 
     Raises:
         DataError: a file that the table names is absent or damaged.
     """
-    for leftover in root.rglob(f"{TEMPORARY}*"):
-        leftover.unlink()
     recording = new_recording(root, specs)
     recording.tasks = read_tasks(root)
-    if not _path(root, EPISODES_PATH, 0).exists():
-        _remove_data_from(root, 0)
-        return recording
-    episodes = read_episodes(root, [])
-    recording.episodes, recording.frames = len(episodes), int(episodes.length.sum())
-    _take_up_table(recording, root)
-    numbers = file_number(episodes.chunk, episodes.file)
-    for number in np.unique(numbers).tolist():
-        lengths = episodes.length[numbers == number]
-        _take_up_data(recording, root, number, lengths.tolist(), specs, last=number == numbers[-1])
-    _remove_data_from(root, int(numbers[-1]) + 1)
+    data_files = 0
+    if _path(root, EPISODES_PATH, 0).exists():
+        episodes = read_episodes(root, [])
+        recording.episodes, recording.frames = len(episodes), int(episodes.length.sum())
+        _take_up_table(recording, root)
+        numbers = file_number(episodes.chunk, episodes.file)
+        data_files = int(numbers[-1]) + 1
+        for number in range(data_files):
+            lengths = episodes.length[numbers == number]
+            _take_up_data(recording, root, number, lengths.tolist(), specs, last=number == data_files - 1)
+    _remove_from(root, DATA_PATH, data_files)
+    for key, spec in specs.items():
+        if spec["dtype"] == "video":
+            _remove_from(root, VIDEO_PATH.replace("{video_key}", key), recording.episodes)
     return recording
 
 
@@ -108,18 +116,19 @@ def _take_up_data(
     path = _path(root, DATA_PATH, number)
     numeric = numeric_keys(specs)
     with open_parquet(path) as file:
-        table = read_parquet(path, file, None if last else numeric).slice(0, sum(lengths))
-    for key in numeric:
-        recording.builders[key].update(matrix(table.column(key), specs[key]["shape"][0], f"{path}: {key}"))
+        table = read_parquet(path, file, None if last else numeric)
+    ends = np.cumsum(lengths).tolist()
+    parts = [table.slice(end - length, length) for end, length in zip(ends, lengths, strict=True)]
+    for part in parts:  # one by one, as they were written, so that the statistics are the same to the last bit
+        for key in numeric:
+            recording.builders[key].update(matrix(part.column(key), specs[key]["shape"][0], f"{path}: {key}"))
     if last:
-        ends = np.cumsum(lengths).tolist()
-        parts = [table.slice(end - length, length) for end, length in zip(ends, lengths, strict=True)]
         recording.data.resume(number, parts)
 
 
-def _remove_data_from(root: Path, number: int) -> None:
-    """Of what is staged, at most one file is new; but remove what any number of kills left."""
-    while (path := _path(root, DATA_PATH, number)).exists():
+def _remove_from(root: Path, template: str, number: int) -> None:
+    """Removes the files of this kind from `number` on."""
+    while (path := _path(root, template, number)).exists():
         path.unlink()
         number += 1
 

@@ -30,7 +30,7 @@ from menura.data.lerobot_tables import (
 )
 from menura.data.pictures import encode_png
 from menura.data.readers.lerobot_meta import ACTION, INFO, OWN, STATE, STATS, TASKS, VIDEO_PATH
-from menura.data.recording import Recording, new_recording, resume_recording
+from menura.data.recording import Recording, new_recording, remove_leftovers, resume_recording
 from menura.data.rolling import chunk_and_file
 from menura.data.statistics import StatisticsBuilder
 from menura.errors import DataError, FeatureMismatch
@@ -262,6 +262,7 @@ class LeRobotWriter:
         except filelock.Timeout as error:
             raise DataError(f"LeRobotWriter: {self.root} is being written by another process. Wait for it.") from error
         try:
+            remove_leftovers(self.root)
             if not existing:
                 write_json(self.root / OWN, self._own())
                 return new_recording(self.root, self._specs)

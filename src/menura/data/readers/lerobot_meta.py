@@ -132,7 +132,10 @@ def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
     """The episodes table, without the statistics in it."""
     paths = sorted((root / EPISODES).glob("chunk-*/file-*.parquet"))
     if not paths:
-        raise DataError(f"{root / EPISODES}: expected chunk-*/file-*.parquet, found none. Fetch the dataset again.")
+        raise DataError(
+            f"{root / EPISODES}: expected chunk-*/file-*.parquet, found none. "
+            f"No episode was finished here, or not everything was fetched."
+        )
     columns = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
     video_columns = [
         f"videos/{key}/{part}" for key in video_keys for part in ("chunk_index", "file_index", "from_timestamp")
