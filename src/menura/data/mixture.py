@@ -41,7 +41,8 @@ class Mixture(Dataset[Batch]):
         for part in self.parts[1:]:
             _require_equal_shapes(self.parts[0], part)
         sizes = np.array([len(part) for part in self.parts], np.float64)
-        self._draws = _shares(sizes if weights is None else _weights(weights, self.parts), int(sizes.sum()))
+        checked = sizes if weights is None else _weights(weights, self.parts)
+        self._draws = _divide(int(sizes.sum()), checked, self.parts)
         self._ends: Int64 = np.cumsum(self._draws)
 
     @property
@@ -104,13 +105,19 @@ def _weights(weights: Sequence[float], parts: Sequence[Windows]) -> NDArray[np.f
     return values
 
 
-def _shares(weights: NDArray[np.float64], total: int) -> Int64:
-    """`total` divided in proportion to the weights by largest remainders, at least one for each."""
+def _divide(total: int, weights: NDArray[np.float64], parts: Sequence[Windows]) -> Int64:
+    """`total` draws in proportion to the weights, by largest remainders."""
     exact = weights / weights.sum() * total
-    counts: Int64 = np.maximum(np.floor(exact), 1).astype(np.int64)
-    order = np.argsort(counts - exact, kind="stable")
-    counts[order[: max(0, total - int(counts.sum()))]] += 1
-    return counts
+    draws: Int64 = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(draws - exact, kind="stable")
+    draws[by_remainder[: total - int(draws.sum())]] += 1
+    for part, count, share in zip(parts, draws, exact / total, strict=True):
+        if count == 0:
+            raise DataError(
+                f"Mixture.weights: expected a share of {part.name!r} that gives it one of {total} draws, "
+                f"got {share:.2g}. Raise its weight or leave it out."
+            )
+    return draws
 
 
 def _require_names(parts: Sequence[Windows]) -> None:

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -265,7 +265,7 @@ def _build(
         with _locked(directory, reader.name, progress):
             if directory.exists():  # another process was quicker
                 return
-            _remove_remains(directory.parent)
+            _remove_remains(directory)
             _require_room(directory.parent, reader.name, plan)
             with new_directory(directory) as temporary:
                 write_store(temporary, reader, plan, image_encoder, num_workers, progress)
@@ -297,12 +297,12 @@ def _locked(directory: Path, name: str, progress: bool) -> Iterator[None]:
         yield
 
 
-def _remove_remains(cache: Path) -> None:
-    """Remove what killed builds left: temporary directories whose lock nobody holds."""
-    for remains in cache.glob(f"{TEMPORARY}*"):
+def _remove_remains(directory: Path) -> None:
+    """Remove what killed builds left: temporary directories whose lock is ours, or nobody's."""
+    for remains in directory.parent.glob(f"{TEMPORARY}*"):
         key = remains.name.removeprefix(TEMPORARY).split("-")[0]
         try:
-            with _lock(cache / key).acquire(timeout=0):
+            with nullcontext() if key == directory.name else _lock(directory.with_name(key)).acquire(timeout=0):
                 shutil.rmtree(remains)
         except Timeout:
             continue
