@@ -121,8 +121,8 @@ def _remarks(results: Results) -> list[str]:
         low, high = found.interval
         if found.verdict == "cannot tell":
             remarks.append(
-                f"It cannot be told from the {name} baseline: a difference below "
-                f"{100 * found.detectable:.0f} points does not show in {found.pairs} pairs of episodes."
+                f"It cannot be told from the {name} baseline: {found.pairs} pairs of episodes show a difference of "
+                f"{100 * found.detectable:.0f} points or more, not a smaller one."
             )
         else:
             remarks.append(

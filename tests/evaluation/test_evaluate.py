@@ -1,0 +1,202 @@
+"""A real policy, its checkpoint and its baselines, evaluated by path; a dataset's own actions replayed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from menura.checkpoint import save_checkpoint
+from menura.data.episode import Episode
+from menura.data.readers.base import Reader
+from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
+from menura.evaluation.evaluate import evaluate
+from menura.evaluation.replay import replay
+from menura.evaluation.results import Results
+from menura.evaluation.subjects import RandomPolicy
+from menura.features import Features
+from menura.meta_policy import MetaPolicy, TemporalEnsemble
+from menura.policies.contract import build_policy
+from menura.policies.mlp.modeling_mlp import MLPPolicy
+from menura.processing.normalizer import Rows
+from menura.processing.processor import Processor
+
+CONFIG = SimpleNamespace(state="identity", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+
+
+def rows(width: int) -> Rows:
+    ones = np.ones(width)
+    return Rows(0 * ones, 0.2 * ones, -ones, ones, -ones, ones)
+
+
+def parts(features: Features, **settings: Any) -> tuple[MLPPolicy, Processor]:
+    torch.manual_seed(0)
+    args = {"hidden_size": 32, "chunk_size": 8, "n_action_steps": 4, **settings}
+    policy = build_policy(MLPPolicy, args, features)
+    statistics = {"demos": {"state": rows(2), "action": rows(1)}}
+    return policy, Processor.build(CONFIG, features, statistics, policy.config)
+
+
+@pytest.fixture
+def features(toy: Any) -> Features:
+    found: Features = toy.ToyEnv().features
+    return found
+
+
+@pytest.fixture
+def meta(features: Features) -> MetaPolicy:
+    return MetaPolicy(*parts(features), checkpoint_hash="abc")
+
+
+OPTIONS: dict[str, Any] = {"episodes": 5, "seed": 100, "num_envs": 4, "progress": False}
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_obs_steps": 2}])
+def test_a_real_policy_does_the_same_in_1_2_and_4_processes(
+    features: Features, toy_env: Any, settings: dict[str, Any]
+) -> None:
+    policy, processor = parts(features, **settings)
+    meta = MetaPolicy(policy, processor)
+    for options in ({}, {"execution": TemporalEnsemble(0.1)}):
+        found = [evaluate(meta, toy_env(), num_workers=n, **options, **OPTIONS) for n in (1, 2, 4)]
+        assert found[0].episodes == found[1].episodes == found[2].episodes
+        assert found[0].fingerprint == found[1].fingerprint
+    assert found[0].protocol["execution"] == {"name": "temporal_ensemble", "coefficient": 0.1}
+
+
+def test_exact_does_not_even_depend_on_num_envs(meta: MetaPolicy, toy_env: Any) -> None:
+    found = [evaluate(meta, toy_env(), exact=True, **{**OPTIONS, "num_envs": n}).episodes for n in (1, 3, 5)]
+    assert found[0] == found[1] == found[2]
+
+
+def test_threads_are_as_before(meta: MetaPolicy, toy_env: Any) -> None:
+    before = torch.get_num_threads()
+    evaluate(meta, toy_env(), **OPTIONS)
+    assert torch.get_num_threads() == before
+
+
+def test_an_environment_that_means_something_else_is_refused(
+    meta: MetaPolicy, features: Features, toy_env: Any
+) -> None:
+    policy, processor = parts(replace(features, fps=50.0))
+    with pytest.raises(FeatureMismatch, match=r"fps: 50\.0 here, 20\.0 there"):
+        evaluate(MetaPolicy(policy, processor), toy_env(), **OPTIONS)
+
+
+def test_fast_and_full_rendering_never_meet(toy: Any, toy_env: Any, features: Features) -> None:
+    trained = toy.ToyEnv(cameras=True).features
+    policy, processor = parts(trained)
+    with pytest.raises(FeatureMismatch, match="render mode of camera 'front': fast here, full there"):
+        evaluate(MetaPolicy(policy, processor), toy_env(cameras=True, render="full"), **OPTIONS)
+
+
+def test_random_actions_are_a_baseline_of_their_own(toy_env: Any) -> None:
+    first, second = (evaluate(RandomPolicy(), toy_env(), num_workers=n, **OPTIONS) for n in (1, 3))
+    assert first.episodes == second.episodes
+    assert first.policy == {"name": "random", "hash": "uniform"}
+    with pytest.raises(ContractError, match="finite bounds"):
+        evaluate(RandomPolicy(), toy_env(bounded=False), **OPTIONS)
+
+
+@pytest.fixture
+def run(tmp_path: Path, features: Features, toy_env: Any) -> Path:
+    """A run and the blind run beside it, each with a `run.yaml`."""
+    env = toy_env()
+    lines = [
+        f"project: {tmp_path}",
+        f"env: {json.dumps(env)}",
+        "policy: {class: MLPPolicy, args: {}}",
+        "evaluation: {episodes: 4, seed: 7, num_envs: 2}",
+    ]
+    policy, processor = parts(features)
+    golden = {"state": np.zeros((2, 2), np.float32), "images": {}, "task": ["drive to the goal"] * 2}
+    for name in ("toy", "toy-blind"):
+        save_checkpoint(
+            tmp_path / name,
+            policy=policy,
+            processor=processor,
+            features=features,
+            task=None,
+            datasets={"demos": "f" * 64},
+            seed=1,
+            golden=golden,
+        )
+        (tmp_path / name / "run.yaml").write_text("\n".join(lines))
+    return tmp_path / "toy"
+
+
+def test_a_run_is_evaluated_by_its_path_with_its_baselines(run: Path) -> None:
+    results = evaluate(str(run), baselines=True, progress=False)
+    assert [episode.seed for episode in results.episodes] == [7, 8, 9, 10]
+    assert results.policy["name"] == "MLPPolicy"
+    assert len(str(results.policy["hash"])) == 64
+    assert set(results.baselines) == {"random", "blind"}
+    assert all(baseline.fingerprint == results.fingerprint for baseline in results.baselines.values())
+    assert results.baselines["blind"].episodes == tuple(replace(e, video=None) for e in results.episodes)
+
+    assert Results.load(run / "evaluation") == results
+    assert "menura eval -m" in (run / "evaluation" / "report.html").read_text()
+    assert len(list((run / "evaluation" / "videos").iterdir())) == 4
+    MetaPolicy.from_pretrained(run)  # what was written beside it does not disturb the checkpoint
+
+    again = evaluate(run, resume=True, episodes=4, progress=False)
+    assert again.episodes == results.episodes
+
+
+def test_settings_and_environment_can_be_given(run: Path, toy_env: Any, tmp_path: Path) -> None:
+    overridden = evaluate(
+        run, overrides=["env.args.max_episode_steps=9"], episodes=2, videos=0, output_dir=tmp_path / "o", progress=False
+    )
+    assert overridden.protocol["environment"]["max_episode_steps"] == 9
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"results.json", "report.html"}
+    (run / "run.yaml").unlink()
+    with pytest.raises(ConfigError, match="expected an environment"):
+        evaluate(run, progress=False)
+
+
+class Recorded(Reader):
+    """Six episodes driven straight to the goal."""
+
+    name = "straight"
+
+    def __init__(self, toy: Any, sign: float = 1.0, seeded: bool = True) -> None:
+        env = toy.ToyEnv()
+        self.features = env.features
+        self._episodes = []
+        for seed in range(6):
+            env.start(seed)
+            position, goal = env.state()
+            steps = np.diff(np.linspace(position, goal, 20)).astype(np.float32)
+            state = np.zeros((19, 2), np.float32)
+            self._episodes.append(
+                Episode(state, sign * steps[:, None], fps=20, seed=seed if seeded else None, success=seed != 5)
+            )
+
+    def __len__(self) -> int:
+        return 6
+
+    def episode(self, index: int) -> Episode:
+        return self._episodes[index]
+
+
+def test_replay_says_how_many_episodes_are_solved_again(toy: Any, toy_env: Any) -> None:
+    good = replay(Recorded(toy), toy_env(), num_workers=2, progress=False)
+    assert good.lost == ()
+    assert str(good) == "5 of 5 solved episodes are solved again by their own actions"
+    assert all(episode.steps <= 19 for episode in good.results.episodes)
+
+    inverted = replay(Recorded(toy, sign=-1.0), toy_env(), episodes=3, progress=False)
+    assert inverted.lost == (0, 1, 2)
+    assert "0 of 3" in str(inverted)
+    assert all(episode.steps == 19 for episode in inverted.results.episodes)  # recorded actions are not repeated
+
+
+def test_replay_needs_the_seeds(toy: Any, toy_env: Any) -> None:
+    with pytest.raises(DataError, match="got none for episode 0 of straight"):
+        replay(Recorded(toy, seeded=False), toy_env(), progress=False)
