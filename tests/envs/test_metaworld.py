@@ -134,4 +134,4 @@ def test_frames_are_a_function_of_the_seed():
     assert first["corner"].shape == (20, 30, 3)
     assert np.array_equal(first["view"], again["view"])
     assert not np.array_equal(first["view"], other["view"])
-    assert env.render().shape == (320, 320, 3)
+    assert env.render().shape == (240, 320, 3)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from menura.data.episode import Float32, UInt8
 from menura.envs.base import Outcome, SimEnv
 from menura.envs.cameras import Camera, Pose, parse_cameras
-from menura.envs.mujoco_renderer import MujocoRenderer
+from menura.envs.mujoco_renderer import MujocoRenderer, halved
 from menura.envs.rendering import choose_backend
 from menura.errors import EnvironmentFailure, did_you_mean
 from menura.features import Features, RenderMode, VectorFeature
@@ -29,7 +29,7 @@ _JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_r
 ACTION_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS)
 GRIPPERS = (6, 13)
 _UNITS = (("rad",) * 6 + ("1",)) * 2
-_VIEW = Pose(lookat=(0.0, 0.5, 0.12), distance=1.5, azimuth=90.0, elevation=-25.0)
+_VIEW = Pose(lookat=(0.0, 0.5, 0.16), distance=1.25, azimuth=90.0, elevation=-24.0)
 _FIRST_OBJECT = 16  # the arms' 16 joints come first in qpos, then 7 numbers (x y z, w x y z) for each free object
 
 
@@ -102,7 +102,7 @@ class AlohaEnv(SimEnv):
         model = self._physics.model.ptr
         names = [model.camera(i).name for i in range(model.ncam)]
         self._cameras = parse_cameras(cameras or {}, {"view": _VIEW}, names)
-        self._video = Camera("view", *video_size, _VIEW)
+        self._video = Camera("view", 2 * video_size[0], 2 * video_size[1], _VIEW)
         self.renderer = MujocoRenderer(model, (*self._cameras.values(), self._video), render)
         self._object_state = object_state
         self._objects = spec.objects
@@ -159,7 +159,7 @@ class AlohaEnv(SimEnv):
         return self.renderer.draw(self._physics.data.ptr, self._cameras[camera])
 
     def render(self) -> UInt8:
-        return self.renderer.draw(self._physics.data.ptr, self._video)
+        return halved(self.renderer.draw(self._physics.data.ptr, self._video))
 
     def close(self) -> None:
         self.renderer.close()

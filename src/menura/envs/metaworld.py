@@ -61,7 +61,7 @@ class MetaWorldEnv(SimEnv):
         render: RenderMode = "fast",
         object_state: bool = False,
         max_episode_steps: int = 300,
-        video_size: tuple[int, int] = (320, 320),
+        video_size: tuple[int, int] = (240, 320),
     ) -> None:
         if task not in INSTRUCTIONS:
             raise EnvironmentFailure(
@@ -77,7 +77,7 @@ class MetaWorldEnv(SimEnv):
         model = self._sim.model
         names = [model.camera(i).name for i in range(model.ncam)]
         self._cameras = parse_cameras(cameras or {}, {"view": _VIEW}, names)
-        self._video = Camera("view", *video_size, _VIEW)
+        self._video = Camera("view", video_size[0], video_size[1], _VIEW)
         self.renderer = MujocoRenderer(model, (*self._cameras.values(), self._video), render)
         self._object_state = object_state
         self._observed: NDArray[np.float64] = np.zeros(len(_STATE))

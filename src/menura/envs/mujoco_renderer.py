@@ -71,7 +71,13 @@ class MujocoRenderer:
 
         window = mujoco.GLContext(self._width, self._height)
         window.make_current()
-        context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            raise EnvironmentFailure(
+                f"rendering: expected an OpenGL context, got {str(error)!r}. mujoco was imported before a backend was "
+                "chosen: set MUJOCO_GL=egl, or import mujoco after the environment is made."
+            ) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         scene = mujoco.MjvScene(self._model, maxgeom=10_000)
         if self._mode == "fast":
@@ -91,6 +97,12 @@ class MujocoRenderer:
         else:
             _place(view, camera.pose)
         return view
+
+
+def halved(image: UInt8) -> UInt8:
+    """(2H, 2W, 3) -> (H, W, 3), four pixels averaged into one: smooth edges without multisampling."""
+    wide = image.astype(np.uint16)
+    return ((wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]) // 4).astype(np.uint8)
 
 
 def _free(window: Any, context: Any) -> None:
