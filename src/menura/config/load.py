@@ -71,7 +71,7 @@ def load_env(env: str | Path, project: Path | None = None) -> EnvConfig:
         content = read_yaml(file, "section", problems)
         if content is None:
             raise problems.error()
-        if "env" in content.value:
+        if content.value.keys() & {"env", "policy"}:
             return _env_of_task(file, project)
         tree = Tree({"env": content.value}, {("env", *key): origin for key, origin in content.origins.items()})
     tree = Composer(root, problems).compose(tree)
@@ -150,7 +150,8 @@ def _all_origins(config: TaskConfig, tree: Tree) -> dict[str, Origin]:
     """The origin of every value, those of the schema's defaults included."""
     origins = {dotted(path): origin for path, origin in tree.origins.items() if path}
     for path in _leaves(config.model_dump(by_alias=True), ()):
-        origins.setdefault(dotted(path), Origin("default"))
+        written = tree.origin(path) if tree.holds(path) else None
+        origins.setdefault(dotted(path), written or Origin("default"))
     return origins
 
 

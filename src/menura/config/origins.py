@@ -75,6 +75,14 @@ class Tree:
             value = value[part]
         return value
 
+    def holds(self, path: KeyPath) -> bool:
+        """Whether there is a value at a path."""
+        try:
+            self.get(path)
+        except (KeyError, IndexError, TypeError):
+            return False
+        return True
+
     def forget(self, path: KeyPath) -> None:
         """Drop the origins at and under a path."""
         for key in [key for key in self.origins if key[: len(path)] == path]:

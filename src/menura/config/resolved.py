@@ -49,21 +49,24 @@ class ResolvedTask:
             with_origins: say beside each value where it came from.
         """
         content: dict[str, Any] = {"name": self.name, "project": str(self.project)}
-        content |= self.config.model_dump(mode="json", by_alias=True)
+        content |= self.config.model_dump(by_alias=True)
+        if content["data"]["cache_dir"] is not None:
+            content["data"]["cache_dir"] = str(content["data"]["cache_dir"])
         # Complete as it is: a later version's defaults must not change what this run was.
         content["training"] = {"base": None, **content["training"]}
         lines = list(_lines(content, ()))
         if not with_origins:
             return "".join(f"{text}\n" for text, _ in lines)
-        column = min(max(len(text) for text, _ in lines), 60) + 2
+        column = min(max(len(text) for text, _ in lines), _WIDEST)
         return "".join(f"{self._commented(text, path, column)}\n" for text, path in lines)
 
     def _commented(self, text: str, path: KeyPath | None, column: int) -> str:
         if path is None or path in _WRITTEN_BY_US:
             return text
-        return f"{text:<{column}}# {self.locate(dotted(path))}"
+        return f"{text:<{column}}  # {self.locate(dotted(path))}"
 
 
+_WIDEST = 40  # columns before the comments, but for longer lines
 _WRITTEN_BY_US: tuple[KeyPath, ...] = (("name",), ("project",), ("training", "base"))
 
 

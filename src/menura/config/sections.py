@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from menura.config.origins import PACKAGE, Origin, OriginKind, Problems, Tree, merge, shown
+from menura.config.origins import PACKAGE, KeyPath, Origin, OriginKind, Problems, Tree, merge, shown
 from menura.config.yaml_tree import read_yaml, told
 from menura.errors import ConfigError, nearest
 
@@ -99,7 +98,7 @@ class Composer:
             if section is None:
                 del task.value[kind]  # its origin stays, which tells that it was given
             else:
-                task.replace((kind,), section.value, _without_root(section, task.origins.get((kind,))))
+                task.replace((kind,), section.value, _origins_at(section, task.origins.get((kind,))))
         return task
 
     def _section(self, kind: str, task: Tree) -> Tree | None:
@@ -149,9 +148,6 @@ class Composer:
         return self._based(kind, section, names) if section is not None else None
 
 
-def _without_root(section: Tree, named_at: Origin | None) -> dict[tuple[str | int, ...], Origin]:
-    """A section's origins; the section itself stands where the task names it."""
-    origins: dict[Any, Origin] = {path: origin for path, origin in section.origins.items() if path}
-    if named_at is not None:
-        origins[()] = named_at
-    return origins
+def _origins_at(section: Tree, named_at: Origin | None) -> dict[KeyPath, Origin]:
+    """A section's origins; the section itself stands where the task names it, if it does."""
+    return section.origins if named_at is None else {**section.origins, (): named_at}
