@@ -105,10 +105,9 @@ class ImageNormalization:
         return cls(mean, std)
 
     def table(self) -> torch.Tensor:
-        """(2, 3, 1, 1) float32: the factor and the addend that map pixels 0 … 255 to normalized values."""
+        """(2, 3) float32: the factor and the addend of each colour that map pixels 0 … 255 to normalized values."""
         mean, std = np.array(self.mean), np.array(self.std)
-        rows = np.stack([1 / (GREY_LEVELS * std), -mean / std]).astype(np.float32)
-        return torch.from_numpy(rows)[:, :, None, None]
+        return torch.from_numpy(np.stack([1 / (GREY_LEVELS * std), -mean / std]).astype(np.float32))
 
 
 NAMED: dict[str, ImageNormalization] = {
@@ -124,4 +123,7 @@ def to_channels_first(images: torch.Tensor, table: torch.Tensor) -> torch.Tensor
 
     The memory stays colours-last: torch's `channels_last` format, which convolutions like best, without a copy.
     """
-    return images.movedim(-1, -3).to(torch.float32).mul_(table[0]).add_(table[1])
+    # One long row of W * 3 numbers is what a processor's vector units can work on; three colours at a time are not.
+    factor, addend = table.repeat(1, images.shape[-2])  # each (W * 3,)
+    rows = images.flatten(-2).to(torch.float32).mul_(factor).add_(addend)  # (..., H, W * 3)
+    return rows.reshape(images.shape).movedim(-1, -3)
