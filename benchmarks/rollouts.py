@@ -1,0 +1,125 @@
+"""Rollouts of a small policy against stepping the bare environment in as many processes.
+
+Prints one JSON line. `ratio` is (steps per second of rollouts) / (steps per second of the bare environment); both run
+the same seeds for the same number of steps, with one thread each, and take turns so that a busy machine hits both.
+
+    python benchmarks/rollouts.py [--env metaworld|aloha] [--workers 2] [--episodes 16] [--steps 100] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from types import SimpleNamespace
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from menura.evaluation.child import Child
+
+ENVIRONMENTS = {
+    "metaworld": {"class": "MetaWorld", "args": {"task": "button-press-topdown"}},
+    "aloha": {"class": "Aloha", "args": {"task": "transfer_cube"}},
+}
+
+
+def main(descriptor: int) -> None:
+    """A process that steps the bare environment: `(seeds, steps)` in, the number of steps taken out."""
+    from multiprocessing.connection import Connection
+
+    from menura.envs import make_env
+
+    connection = Connection(descriptor)
+    env = make_env(connection.recv())
+    actions = np.zeros((1000, env.features.action_dim), np.float32)
+    while True:
+        try:
+            seeds, steps = connection.recv()
+        except EOFError:
+            return
+        for seed in seeds:
+            env.reset(seed=seed)
+            for action in actions[:steps]:
+                env.advance(action)
+        connection.send(len(seeds) * steps)
+
+
+def small_policy(features: Any) -> Any:
+    """A state MLP of chunk 8 that was never trained, and so runs to the step limit."""
+    from menura.meta_policy import MetaPolicy
+    from menura.policies.contract import build_policy
+    from menura.policies.mlp.modeling_mlp import MLPPolicy
+    from menura.processing.normalizer import Rows
+    from menura.processing.processor import Processor
+
+    def rows(width: int) -> Rows:
+        zeros, ones = np.zeros(width), np.ones(width)
+        return Rows(zeros, 1e-3 * ones, -ones, ones, -ones, ones)
+
+    policy = build_policy(MLPPolicy, {"chunk_size": 8, "n_action_steps": 8, "hidden_size": 256}, features)
+    config = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+    statistics = {"none": {"state": rows(features.state_dim), "action": rows(features.action_dim)}}
+    return MetaPolicy(policy, Processor.build(config, features, statistics, policy.config))
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", choices=ENVIRONMENTS, default="metaworld")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--episodes", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    import torch
+
+    from menura.evaluation.runner import open_pool, run_episodes
+    from menura.evaluation.subjects import PolicySubject
+    from menura.features import Features
+
+    torch.set_num_threads(1)
+    env = ENVIRONMENTS[options.env]
+    env["args"]["max_episode_steps"] = options.steps
+    shares = [list(range(first, options.episodes, options.workers)) for first in range(options.workers)]
+    bare = [Child("rollouts", f"bare process {number}", env) for number in range(options.workers)]
+    rates: dict[str, list[float]] = {"bare": [], "rollouts": []}
+    with open_pool(env, num_envs=8, num_workers=options.workers) as pool:
+        subject = PolicySubject(small_policy(Features.from_dict(pool.describe().features)))
+        for number in range(options.rounds + 1):
+            started = time.perf_counter()
+            for child, share in zip(bare, shares, strict=True):
+                child.send((share, options.steps))
+            steps = sum(child.receive() for child in bare)
+            between = time.perf_counter()
+            results = run_episodes(subject, pool, seeds=range(options.episodes), num_envs=8, progress=False)
+            ended = time.perf_counter()
+            if number:  # the first round builds environments
+                rates["bare"].append(steps / (between - started))
+                rates["rollouts"].append(sum(episode.steps for episode in results.episodes) / (ended - between))
+    for child in bare:
+        child.dismiss()
+        child.end()
+    ratios = [ours / theirs for ours, theirs in zip(rates["rollouts"], rates["bare"], strict=True)]
+    print(
+        json.dumps(
+            {
+                "benchmark": "rollouts",
+                "ratio": round(float(np.median(ratios)), 3),
+                "target": 0.8,
+                "env": options.env,
+                "workers": options.workers,
+                "threads": 1,
+                "bare_steps_per_s": round(float(np.median(rates["bare"])), 1),
+                "rollout_steps_per_s": round(float(np.median(rates["rollouts"])), 1),
+                "rollouts_per_s": round(float(np.median(rates["rollouts"])) / options.steps, 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    run()
