@@ -67,11 +67,13 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
         raise ConfigError(f"dataset: expected a key 'class', got {list(spec)}.")
     args = dict(spec.get("args") or {})
     cls = components.load("dataset", spec["class"], project)
+    signature = inspect.signature(cls)
     try:
-        inspect.signature(cls).bind(**args)
+        signature.bind(**args)
     except TypeError as error:
-        known = list(inspect.signature(cls).parameters)
-        wrong = next((key for key in args if key not in known), "")
-        near = did_you_mean(wrong, known) if wrong else ""
-        raise ConfigError(f"dataset.args: {cls.__name__}: {error}{near or '.'} It takes {known}.") from error
+        known = list(signature.parameters)
+        wrong = next((key for key in args if key not in known), None)
+        problem = f": {error}" if wrong is None else f".{wrong}: no such argument of {cls.__name__}"
+        near = did_you_mean(wrong or "", known) or "."
+        raise ConfigError(f"dataset.args{problem}{near} {cls.__name__} takes {known}.") from error
     return _as_reader(cls(**args), spec.get("name"), args)

@@ -119,7 +119,7 @@ class LeRobotReader(Reader):
         digest.update(json.dumps(selection).encode())
         digest.update((self.root / "meta/info.json").read_bytes())
         for part in ("meta", "data", "videos"):
-            for path in sorted((self.root / part).rglob("*.*")):
+            for path in sorted((self.root / part).rglob("[!.]*.*")):
                 stat = path.stat()
                 digest.update(f"{path.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
