@@ -31,7 +31,8 @@ def in_lab() -> Callable[..., int]:
     context.set_forkserver_preload(["menura.training.trainer", "menura.config", "runpy"])
 
     def run(out: Path, **settings: Any) -> int:
-        given = {"OUT": str(out), "STEPS": 10, "KILL_AT": None, "PART": "step", "OPTIONS": {}, "EMA": None, **settings}
+        given = {"OUT": str(out), "STEPS": 10, "KILL_AT": None, "PART": "step", "FULL_AT": None, "EMA": None}
+        given |= {"OPTIONS": {}, **settings}
         process = context.Process(
             target=runpy.run_path, args=(str(LAB),), kwargs={"init_globals": {"SETTINGS": given}, "run_name": "lab"}
         )

@@ -4,13 +4,16 @@ OUT        the run's directory
 STEPS      how many
 KILL_AT    step after which the process kills itself, or None
 PART       "step": right after the optimizer's step; "write": while the checkpoint of that step is half written
+FULL_AT    step after which no file may grow beyond a few bytes, as on a full disk, or None
 OPTIONS    further training arguments
 EMA        decay or None
 """
 
 import json
 import os
+import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback, Tra
 
 from menura.config.schema import ProcessorConfig
 from menura.data import compute_statistics
+from menura.errors import CheckpointError
 from menura.features import Features, VectorFeature
 from menura.processing.processor import Processor
 from menura.training.trainer import MenuraTrainer
@@ -134,6 +138,15 @@ class KillAfterStep(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class DiskFullAfterStep(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+
+
 class KilledWhileWriting(MenuraTrainer):
     """Dies when the policy and half of the training state of a checkpoint are on the disk."""
 
@@ -152,7 +165,14 @@ def main(settings: dict[str, Any]) -> None:
     trainer = toy_trainer(out, settings["EMA"], KilledWhileWriting, max_steps=settings["STEPS"], **settings["OPTIONS"])
     if settings["KILL_AT"] is not None and settings["PART"] == "step":
         trainer.add_callback(KillAfterStep(settings["KILL_AT"]))
-    trainer.resume()
+    if settings["FULL_AT"] is not None:
+        trainer.add_callback(DiskFullAfterStep(settings["FULL_AT"]))
+    try:
+        trainer.resume()
+    except CheckpointError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        out.with_suffix(".error").write_text(str(error))
+        sys.exit(3)
     trainer.save_model(str(out / "end"))
     log = [
         {key: value for key, value in entry.items() if "runtime" not in key and "second" not in key}

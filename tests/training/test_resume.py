@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from menura.errors import CheckpointError
 from menura.training.checkpoints import checkpoints
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -88,3 +89,27 @@ def test_a_checkpoint_holds_no_pickle(lab: ModuleType, tmp_path: Path) -> None:
         "ema.safetensors",
     } <= files
     assert {"training_args.json", "trainer_state.json", "processor_config.json", "normalizer.safetensors"} <= files
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(in_lab: Callable[..., int], tmp_path: Path) -> None:
+    run = tmp_path / "full"
+    assert in_lab(run, FULL_AT=5) == 3
+    message = run.with_suffix(".error").read_text()
+    assert f"{run / 'checkpoint-6'}: expected to write a checkpoint, got: " in message
+    assert f"Make room and run the same command again: {run / 'checkpoint-3'} is complete." in message
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-3"]
+    assert in_lab(run) == 0
+    assert in_lab(tmp_path / "whole") == 0
+    assert_same_end(run, tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(lab: ModuleType, tmp_path: Path) -> None:
+    lab.toy_trainer(tmp_path, max_steps=2).resume()
+    (tmp_path / "checkpoint-2" / "scheduler.json").unlink()
+    with pytest.raises(CheckpointError, match=r"expected scheduler\.json to resume from, got no such file"):
+        lab.toy_trainer(tmp_path, max_steps=4).resume()
+
+
+def test_only_the_newest_checkpoints_are_kept(lab: ModuleType, tmp_path: Path) -> None:
+    lab.toy_trainer(tmp_path, max_steps=8, save_steps=2, save_total_limit=2).resume()
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-8"]

@@ -65,10 +65,11 @@ def run_training(task: ResolvedTask, run: Path, *, blind: bool) -> dict[str, flo
             trainer.resume()
         if stop.asked and trainer.state.global_step < trainer.state.max_steps:
             last = checkpoints(run)[-1]
-            raise TrainingInterrupted(
-                f"Stopped after step {trainer.state.global_step}; {last} is complete. "
-                "Run the same command again to go on."
+            message = (
+                f"Stopped after step {trainer.state.global_step}; {last} is complete. Run the same again to go on."
             )
+            console.print(message, highlight=False, soft_wrap=True)
+            raise TrainingInterrupted(message)
         if rollouts is not None and rollouts.select_best:
             trainer.load_best()
         _leave_policy(trainer, run)
@@ -159,7 +160,7 @@ def _introduce(
     for name, value in rows.items():
         if value:
             table.add_row(name, value)
-    console.print(table, highlight=False)
+    console.print(table, highlight=False, soft_wrap=True)
 
 
 def _length(trainer: MenuraTrainer) -> tuple[int, float]:

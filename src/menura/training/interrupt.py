@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-EXIT_CODE = 130
+_AGREE_EVERY = 10
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -46,6 +47,17 @@ class StopWhenAsked(TrainerCallback):
                 signal.signal(number, handler)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.asked and state.global_step < state.max_steps:
+        if self._all_asked(args, state) and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
+
+    def _all_asked(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether any process was asked; several stop after the same step, and so look only now and then."""
+        if args.world_size == 1:
+            return self.asked
+        if state.global_step % _AGREE_EVERY:
+            return False
+        asked = torch.tensor(float(self.asked), device=args.device)
+        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+        self.asked = bool(asked.item())
+        return self.asked

@@ -60,5 +60,8 @@ def train(
 
         from menura.training.assembly import finished_metrics, run_training  # torch, transformers: seconds
 
-        metrics = finished_metrics(run) if status == "finished" else run_training(resolved, run, blind=blind)
+        if status == "finished":
+            print(f"{run} is finished already; it is left as it is.")
+            return TrainResult(run, finished_metrics(run))
+        metrics = run_training(resolved, run, blind=blind)
     return TrainResult(run, metrics)

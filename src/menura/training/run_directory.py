@@ -117,9 +117,9 @@ def _was_blind(run: Path, default: bool) -> bool:
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
     """`{"a": {"b": [1]}}` -> `{"a.b.0": 1}`."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         items: Any = value.items()
-    elif isinstance(value, list) and value:
+    elif isinstance(value, list):
         items = enumerate(value)
     else:
         return {key: value}

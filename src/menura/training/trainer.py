@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback, Prog
 
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes
 from menura.data import EpochSampler, collate
-from menura.errors import ConfigError, ContractError
+from menura.errors import ConfigError, ContractError, MenuraError
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.processor import Processor
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, keep_newest, written_whole
@@ -25,6 +26,11 @@ from menura.training.ema import UpdateAverage, WeightAverage
 from menura.training.loader import EpochLoader
 from menura.training.scalars import ScalarMeans
 from menura.training.state import load_tree, random_state, save_tree, set_random_state
+
+
+class TrainingError(MenuraError):
+    """Training cannot go on."""
+
 
 WritePolicy = Callable[[Path, PreTrainedModel], None]
 
@@ -230,10 +236,20 @@ class MenuraTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
+            self._require_finite(logs["loss"])
             logs.update(self._train_scalars.take(self.accelerator))
         elif "eval_loss" in logs:
             logs.update({f"eval_{name}": value for name, value in self._eval_scalars.take(self.accelerator).items()})
         super().log(logs, start_time)
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            last = checkpoints(Path(self.args.output_dir))
+            raise TrainingError(
+                f"loss: expected a finite number, got {loss} after step {self.state.global_step}. Lower "
+                "training.learning_rate, or look for infinite values in the policy; "
+                f"{f'{last[-1]} is the last checkpoint' if last else 'there is no checkpoint yet'}."
+            )
 
     # ---- checkpoints ----
 
