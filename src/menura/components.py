@@ -17,7 +17,7 @@ import importlib.metadata
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -100,7 +100,11 @@ class Found:
         """Of a policy: the class its `config_class` (or its annotation `config:`) names, here or in a base class."""
         source = self._source()
         linked = source.linked_class(*_CONFIG_ATTRIBUTES) if source is not None else None
-        return _found(self.kind, linked, self.project) if linked is not None else None
+        if linked is None:
+            return None
+        found = _found(self.kind, linked, self.project)
+        beside = self.module is None and self.file is not None and linked.module.file.parent == self.file.parent
+        return replace(found, module=None) if beside else found
 
     def lacks_config_class(self) -> bool:
         """Of a policy: whether its source certainly names no config class."""

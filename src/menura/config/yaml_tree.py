@@ -66,10 +66,10 @@ def parse_value(text: str) -> Any:
 def format_value(value: Any) -> str:
     """A value as one line of YAML, which `parse_value` reads back equal."""
     options: dict[str, Any] = {"Dumper": _Dumper, "width": float("inf"), "allow_unicode": True, "sort_keys": False}
-    text: str = yaml.dump(value, default_flow_style=True, **options).removesuffix("...\n")
+    text: str = yaml.dump(value, default_flow_style=True, **options).removesuffix("...\n").rstrip("\n")
     if any(mark in text for mark in "\n\x85\u2028\u2029"):  # double quotes write a line break within one line
         text = yaml.dump(value, default_flow_style=True, default_style='"', **options | {"allow_unicode": False})
-    return text.strip()
+    return text.rstrip("\n")
 
 
 def told(value: Any) -> str:
