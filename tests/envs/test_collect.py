@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from menura import train
 from menura.data.readers.lerobot import LeRobotReader
 from menura.envs.recording import largest_action_step, record
 from menura.errors import ConfigError, DataError, EnvironmentFailure
@@ -269,3 +270,25 @@ def test_the_packaged_metaworld_task_records(tmp_path):
     assert np.abs(episode.action).max() == 1
     assert episode.state.shape[1] == 4
     assert LeRobotReader(data).features.cameras["view"].render == "fast"
+
+
+def test_a_policy_is_recorded_as_an_expert_is(line, project, monkeypatch):
+    monkeypatch.chdir(project)
+    line("data/line", episodes=2, noise=0.0)
+    small = ["policy.args.hidden_size=16", "policy.args.chunk_size=4", "policy.args.n_action_steps=2"]
+    steps = ["training.max_steps=5", "training.per_device_train_batch_size=8", "training.warmup_steps=0"]
+    run = train("line", output_dir=project / "run", overrides=small + steps, project=project).directory
+    recorded = collect(
+        {"class": "Line", "args": {"limit": 6}},
+        policy=run,
+        output_dir=project / "by_policy",
+        episodes=2,
+        keep_failures=True,
+        num_workers=1,
+        project=project,
+        progress=False,
+    )
+    assert recorded.seeds == (0, 1)
+    assert [len(episode.action) for episode in episodes_of(recorded)] == [6, 6]
+    facts = json.loads((recorded.directory / FACTS).read_text())
+    assert (facts["expert"], facts["policy"]) == (None, str(run))
