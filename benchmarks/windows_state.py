@@ -55,6 +55,14 @@ def item_by_item(data: Windows, indices: list[int]) -> dict[str, NDArray[np.floa
     return {"state": np.stack(state), "actions": np.stack(chunks), "is_pad": np.stack(is_pad)}
 
 
+def check(data: Windows, indices: list[int]) -> None:
+    """Both ways give the same arrays."""
+    batch = data.__getitems__(indices)
+    for key, value in item_by_item(data, indices).items():
+        if not np.array_equal(batch[key], value):
+            raise SystemExit(f"windows_state: expected equal {key} of both ways, got different ones.")
+
+
 def measure(repeats: int, episodes: int = 50, frames: int = 400) -> dict[str, float]:
     """Median microseconds a batch of both ways, taken in turns, and their ratio."""
     with tempfile.TemporaryDirectory() as cache:
@@ -63,18 +71,16 @@ def measure(repeats: int, episodes: int = 50, frames: int = 400) -> dict[str, fl
         data.store.state, data.store.action = np.asarray(data.store.state), np.asarray(data.store.action)
         rng = np.random.default_rng(1)
         times: dict[str, list[float]] = {"windows_us": [], "item_by_item_us": []}
+        check(data, rng.integers(len(data), size=BATCH).tolist())
         for _ in range(repeats):
             indices = rng.integers(len(data), size=BATCH).tolist()
             start = time.perf_counter()
-            batch = data.__getitems__(indices)
+            data.__getitems__(indices)
             middle = time.perf_counter()
-            expected = item_by_item(data, indices)
+            item_by_item(data, indices)
             end = time.perf_counter()
             times["windows_us"].append(1e6 * (middle - start))
             times["item_by_item_us"].append(1e6 * (end - middle))
-            for key, value in expected.items():
-                if not np.array_equal(batch[key], value):
-                    raise SystemExit(f"benchmark: expected equal {key} of both ways.")
     medians = {name: round(statistics.median(values), 2) for name, values in times.items()}
     return {"ratio": round(medians["item_by_item_us"] / medians["windows_us"], 2), **medians}
 

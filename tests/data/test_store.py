@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from menura.data import Store, build_store, store_writing
-from menura.errors import DataError
+from menura.errors import ContractError, DataError
 from menura.files import TEMPORARY
 from menura.processing.images import resize_images
 
@@ -89,7 +89,7 @@ def test_frames_at_another_size_are_those_of_resize_images(make_reader, tmp_path
     torch.ones(512, 512) @ torch.ones(512, 512)  # starts torch's threads, which do not survive a fork
     store = build(reader, tmp_path, image_size=(5, 7), resize=resize, cameras=["wrist", "top"], num_workers=2)
     assert list(store.features.cameras) == ["wrist", "top"]
-    assert store.features.cameras["top"].height, store.features.cameras["top"].width == (5, 7)
+    assert (store.features.cameras["top"].height, store.features.cameras["top"].width) == (5, 7)
     frames = reader.episode(1).images
     np.testing.assert_array_equal(store.images["top"][3:], resize_images(frames["top"], (5, 7), resize))
     np.testing.assert_array_equal(store.stacked[3:, 0], resize_images(frames["wrist"], (5, 7), resize))
@@ -126,6 +126,11 @@ def test_jpeg_mode_is_small_and_close(fixtures, tmp_path):
 @pytest.mark.parametrize(("budget", "mode"), [(3 * 48 * 20, "raw"), (3 * 48 * 20 - 1, "jpeg"), (400, "video")])
 def test_the_budget_chooses_the_mode(make_reader, tmp_path, budget, mode):
     assert build(make_reader([20], cameras={"top": (6, 8)}), tmp_path, budget_bytes=budget).mode == mode
+
+
+def test_progress_is_shown_on_stderr_only(make_reader, tmp_path, capsys):
+    build(make_reader([3] * 5, cameras=CAMERAS), tmp_path, progress=True, num_workers=2)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_store_is_built_once(make_reader, tmp_path):
@@ -185,7 +190,7 @@ class Encoder(torch.nn.Module):
         return torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3))], dim=1)
 
 
-def test_features_of_an_image_encoder_replace_frames(make_reader, tmp_path):
+def test_features_of_an_image_encoder_replace_frames(make_reader, tmp_path, monkeypatch):
     from menura.data import Windows
 
     reader = make_reader([3, 40], cameras=CAMERAS)
@@ -199,6 +204,11 @@ def test_features_of_an_image_encoder_replace_frames(make_reader, tmp_path):
     assert "image" not in batch
     other = build(reader, tmp_path, image_encoder=Encoder(), encoder_fingerprint="b")
     assert other.directory != store.directory
+    monkeypatch.setattr(Encoder, "feature_dim", 3)
+    with pytest.raises(
+        ContractError, match=r"Encoder: expected features of shape \(3, 3\) \(feature_dim\), got \(3, 2\)"
+    ):
+        build(reader, tmp_path, image_encoder=Encoder(), encoder_fingerprint="c")
     with pytest.raises(DataError, match="expected it with its encoder_fingerprint"):
         build(reader, tmp_path, image_encoder=Encoder())
 
@@ -386,6 +396,8 @@ def test_a_damaged_store_is_named(make_reader, tmp_path):
     [
         ({"cameras": ["wirst"]}, r"expected a camera of \['top', 'wrist'\], got 'wirst'; did you mean 'wrist'\?"),
         ({"mode": "jpg"}, "store: expected one of auto, raw, jpeg, video, got 'jpg'; did you mean 'jpeg'"),
+        ({"cameras": ["top", "top"]}, r"expected each camera once, got \['top', 'top'\]"),
+        ({"image_size": (0, 5)}, r"image_size: expected \(height, width\) > 0, got \(0, 5\)"),
         ({"resize": "crop"}, "resize: expected stretch or pad, got 'crop'"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from menura.data import Windows, build_store, collate, compute_statistics, windows
+from menura.data import Episode, Windows, build_store, collate, compute_statistics, windows
 from menura.errors import DataError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -120,6 +120,24 @@ def test_items_equal_rows_of_the_batch(make_reader, tmp_path):
     for index in range(len(data)):
         for key, value in data[index].items():
             np.testing.assert_array_equal(value, batch[key][index])
+
+
+def test_a_users_own_class(tmp_path):
+    class MyData:
+        def __len__(self):
+            return 2
+
+        def episode(self, index):
+            rows = np.arange(3, dtype=np.float32)[:, None] + 10 * index
+            images = {"top": np.full((3, 4, 4, 3), index, np.uint8)}
+            return Episode(state=rows, action=rows, images=images, task="lift", fps=10.0)
+
+    data = windows(MyData(), action_offsets=range(2), cache_dir=tmp_path, progress=False)
+    batch = data.__getitems__([1, 5])
+    assert batch["actions"].tolist() == [[[1], [2]], [[12], [12]]]
+    assert batch["image"].shape == (2, 1, 4, 4, 3)
+    assert batch["image"][1].max() == 1
+    assert data.fps == 10
 
 
 def test_cameras_of_different_sizes_come_as_a_dict(make_reader, tmp_path):

@@ -199,16 +199,7 @@ def _plan(
     lengths = np.asarray(reader.lengths(), np.int64)
     if not len(lengths):
         raise DataError(f"Dataset {reader.name!r}: expected episodes, got none. Record or fetch some.")
-    known = reader.features.cameras
-    chosen: dict[str, CameraFeature] = {}
-    for camera in known if cameras is None else cameras:
-        if camera not in known:
-            near = did_you_mean(camera, known)
-            raise DataError(f"Dataset {reader.name!r}: expected a camera of {list(known)}, got {camera!r}{near}.")
-        chosen[camera] = known[camera]
-        if image_size is not None:
-            height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-            chosen[camera] = replace(known[camera], height=height, width=width)
+    chosen = _choose_cameras(reader, cameras, image_size)
     frame_bytes = sum(3 * camera.height * camera.width for camera in chosen.values())
     raw_bytes = frame_bytes * int(lengths.sum())
     if mode == "auto":
@@ -221,6 +212,26 @@ def _plan(
         source=reader.fingerprint(),
         feature_dim=None if image_encoder is None else image_encoder.feature_dim * len(chosen),
     )
+
+
+def _choose_cameras(
+    reader: Reader, cameras: Sequence[str] | None, image_size: tuple[int, int] | int | None
+) -> dict[str, CameraFeature]:
+    """The wanted cameras, in order, at the wanted size."""
+    known = reader.features.cameras
+    names = list(known if cameras is None else cameras)
+    for camera in names:
+        if camera not in known:
+            near = did_you_mean(camera, known)
+            raise DataError(f"Dataset {reader.name!r}: expected a camera of {list(known)}, got {camera!r}{near}.")
+    if len(set(names)) < len(names):
+        raise DataError(f"Dataset {reader.name!r}: expected each camera once, got {names}.")
+    if image_size is None:
+        return {camera: known[camera] for camera in names}
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height <= 0 or width <= 0:
+        raise DataError(f"image_size: expected (height, width) > 0, got {image_size}.")
+    return {camera: replace(known[camera], height=height, width=width) for camera in names}
 
 
 def _key(reader: Reader, plan: Plan, encoder_fingerprint: str | None) -> str:

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from menura.data.episode import Episode, UInt8
 from menura.data.readers.base import Reader
 from menura.data.store_frames import blocks, encode_jpeg, resized
 from menura.data.store_workers import available_cores, in_order
-from menura.errors import DataError
+from menura.errors import ContractError, DataError
 from menura.features import Features
 from menura.files import write_json
-from menura.processing.images import Resize
+from menura.processing.images import NAMED, Resize, to_channels_first
 
 
 class ImageEncoder(Protocol):
-    """A frozen image model: a `torch.nn.Module` that maps (B, 3, H, W) float32 in [0, 1] to (B, feature_dim)."""
+    """A frozen `torch.nn.Module`, on the CPU: (B, 3, H, W) float32 in [0, 1] -> (B, feature_dim)."""
 
     feature_dim: int
 
@@ -185,16 +188,20 @@ class EpisodeWriter:
             )
 
     def _encode(self, index: int, episode: Episode, encoder: ImageEncoder) -> NDArray[np.float32]:
-        """(T, K·F) float32."""
-        import torch
-
+        """(T, K·F) float32; the pixels are made as the processor makes them in inference."""
+        pixel_table = NAMED["zero_one"].table()
         columns = []
         with torch.inference_mode():
             for camera in self._plan.features.cameras:
                 rows = []
                 for frames in self._frames(index, episode, camera):
-                    pixels = torch.from_numpy(frames).movedim(-1, 1).to(torch.float32).div_(255.0)  # (n, 3, H, W)
-                    rows.append(encoder(pixels).to(torch.float32).cpu().numpy())
+                    features = encoder(to_channels_first(torch.from_numpy(frames), pixel_table))
+                    if features.shape != (len(frames), encoder.feature_dim):
+                        raise ContractError(
+                            f"{type(encoder).__name__}: expected features of shape "
+                            f"{(len(frames), encoder.feature_dim)} (feature_dim), got {tuple(features.shape)}."
+                        )
+                    rows.append(features.to(torch.float32).numpy())
                 columns.append(np.concatenate(rows))
         return np.concatenate(columns, axis=1)
 
@@ -278,9 +285,6 @@ def write_store(
 
 def _with_progress(records: Iterator[EpisodeRecord], plan: Plan, name: str, progress: bool) -> Iterator[EpisodeRecord]:
     """The records, with a bar of the frames done on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     first = next(records)  # before the bar: processes are forked now, and the bar has a thread
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:

@@ -56,6 +56,9 @@ class Windows(Dataset[Batch]):
         observation_offsets: frames of the observations, relative to the item's.
         action_offsets: frames of the chunk; None for the item's own action without a time axis.
         episodes: numbers of the episodes to use, in order; None for all.
+
+    Attributes:
+        lengths: (E,) int64 frames of each episode used.
     """
 
     dataset_id = 0
@@ -74,7 +77,6 @@ class Windows(Dataset[Batch]):
         self.episodes: Int64 = _episodes(episodes, len(store.starts) - 1)
         starts: Int64 = np.asarray(store.starts)
         self.lengths: Int64 = (starts[1:] - starts[:-1])[self.episodes]
-        """(E,) frames of each episode used."""
         # (E,) of each episode used: one past its last item, its first and last row in the store, its instruction.
         self._ends: Int64 = np.cumsum(self.lengths)
         self._firsts: Int64 = starts[self.episodes]
@@ -269,7 +271,8 @@ def windows(
 def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64, NDArray[np.bool_]]:
     """(B, n) each: the row at every offset, or the nearest one of the episode; and where that was needed."""
     wanted = rows[:, None] + offsets
-    clipped = np.clip(wanted, first[:, None], last[:, None])
+    clipped = np.minimum(wanted, last[:, None])
+    np.maximum(clipped, first[:, None], out=clipped)
     return clipped, clipped != wanted
 
 
