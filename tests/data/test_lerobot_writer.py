@@ -204,6 +204,17 @@ def test_resume_refuses_other_features(tmp_path: Path, arguments: dict[str, Any]
     write_more.finalize()
 
 
+def test_resume_after_another_program_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [3])
+    path = tmp_path / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    with pytest.raises(DataError) as caught:
+        LeRobotWriter(tmp_path, FEATURES, resume=True)
+    assert str(caught.value) == (
+        f"{path}: expected a table of LeRobotWriter, got one of another program. Go on with that one."
+    )
+
+
 def test_existing_directories(tmp_path: Path) -> None:
     write(tmp_path / "data", [3])
     with pytest.raises(DataError) as caught:

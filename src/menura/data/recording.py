@@ -25,6 +25,7 @@ from menura.data.readers.lerobot_meta import (
 )
 from menura.data.rolling import RollingTable, chunk_and_file, file_number
 from menura.data.statistics import StatisticsBuilder
+from menura.errors import DataError
 from menura.files import TEMPORARY
 
 
@@ -98,6 +99,8 @@ def _take_up_table(recording: Recording, root: Path) -> None:
     path = _path(root, EPISODES_PATH, number)
     with open_parquet(path) as file:
         table = read_parquet(path, file, None)
+    if OWN_KEY not in (table.schema.metadata or {}):
+        raise DataError(f"{path}: expected a table of LeRobotWriter, got one of another program. Go on with that one.")
     recording.table.resume(number, [table.slice(row, 1) for row in range(len(table))])
     noted = json.loads(table.schema.metadata[OWN_KEY])
     recording.facts = noted["episodes"]

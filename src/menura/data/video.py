@@ -130,12 +130,15 @@ class _Decoder:
     """Goes through an open file, mostly forwards."""
 
     def __init__(self, path: Path, container: Any, index: VideoIndex) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._path = path
         self._container = container
         self._stream = container.streams.video[0]
         # Files are decoded in parallel by processes; threads cost more than they give on small frames.
         self._stream.codec_context.thread_count = 1
         self._index = index
+        self._convert: Any = VideoReformatter().reformat  # one for all frames: setting it up takes longer than using it
         self._pictures = container.decode(self._stream)
         self._position = 0  # the frame that comes next
 
@@ -161,5 +164,5 @@ class _Decoder:
             raise DataError(
                 f"Video {self._path}: frame {number} cannot be decoded. Fetch it again or remove its episodes."
             )
-        frame: UInt8 = picture.to_ndarray(format="rgb24")
+        frame: UInt8 = self._convert(picture, format="rgb24").to_ndarray()
         return frame
