@@ -43,7 +43,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "MetaWorldExpert": "menura.envs.experts.metaworld:MetaWorldExpert",
     },
     "trainer": {"Trainer": "menura.training.trainer:MenuraTrainer"},
-    "image_encoder": {},
+    "image_encoder": {"VisionEncoder": "menura.policies.image_encoder:VisionEncoder"},
     "robot": {},
     "teleop": {},
     "controller": {},

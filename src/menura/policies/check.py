@@ -144,7 +144,7 @@ def _trial(
     if encoder_dim is None:
         encoder_dim = default_encoder_dim(config_class, features, args)
     config = fill_config(config_class, args, features, image_encoder_dim=encoder_dim)
-    return Trial(policy_class, config, features, encoder_dim)
+    return Trial.of(policy_class, config, features, encoder_dim)
 
 
 def _learning(trial: Trial, file: Path | None, shown: str) -> list[CheckResult]:

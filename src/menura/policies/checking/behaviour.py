@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,23 +29,48 @@ LEARNING_RATE = 3e-4
 TOLERANCE = 1e-4
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trial:
     """A policy under check, and the samples it is checked with."""
 
-    policy_class: type[PreTrainedModel]
-    config: PretrainedConfig
+    policy: PreTrainedModel
     features: Features
     encoder_dim: int | None
-    batch_size: int = 4
+    batch: dict[str, Any]
+    batch_size: int
 
-    def __post_init__(self) -> None:
-        self.name = self.policy_class.__name__
-        self.contract = Contract.of(self.policy_class)
-        self.needs = Needs.of(self.config)
+    @classmethod
+    def of(
+        cls,
+        policy_class: type[PreTrainedModel],
+        config: PretrainedConfig,
+        features: Features,
+        encoder_dim: int | None,
+        batch_size: int = 4,
+    ) -> Trial:
         with seeded(0):
-            self.policy = completed(self.policy_class)(copy.deepcopy(self.config))
-        self.batch = self.samples(seed=0)
+            policy = completed(policy_class)(copy.deepcopy(config))
+        return cls(policy, features, encoder_dim, make_batch(config, features, encoder_dim, batch_size), batch_size)
+
+    @property
+    def policy_class(self) -> type[PreTrainedModel]:
+        return type(self.policy)
+
+    @property
+    def name(self) -> str:
+        return type(self.policy).__name__
+
+    @property
+    def config(self) -> PretrainedConfig:
+        return self.policy.config
+
+    @property
+    def contract(self) -> Contract:
+        return Contract.of(type(self.policy))
+
+    @property
+    def needs(self) -> Needs:
+        return Needs.of(self.config)
 
     def samples(self, seed: int) -> dict[str, Any]:
         return make_batch(self.config, self.features, self.encoder_dim, self.batch_size, seed)
@@ -132,17 +157,10 @@ def saving_and_loading(trial: Trial) -> str:
     expected = trial.act(trial.batch)
     with tempfile.TemporaryDirectory() as directory, _without_progress_bars():
         trial.policy.save_pretrained(directory)
+        _same_needs(trial, type(trial.config).from_pretrained(directory))
         again: PreTrainedModel = completed(trial.policy_class).from_pretrained(directory)
-    needs = Needs.of(again.config)
-    if needs != trial.needs:
-        names = [name for name in vars(needs) if getattr(needs, name) != getattr(trial.needs, name)]
-        raise ContractError(
-            f"{type(trial.config).__name__}: expected {names[0]} = {getattr(trial.needs, names[0])} after saving and "
-            f"loading, got {getattr(needs, names[0])}. Assign `self.{names[0]} = {names[0]}` in __init__."
-        )
-    loaded = Trial(trial.policy_class, again.config, trial.features, trial.encoder_dim, trial.batch_size)
-    loaded.policy = again
-    got = loaded.act(trial.batch)
+    _no_empty_tensors(trial, again)
+    got = replace(trial, policy=again).act(trial.batch)
     if not torch.equal(got, expected):
         raise ContractError(
             f"{trial.name}: expected the same actions after saving and loading, got a difference of "
@@ -150,6 +168,28 @@ def saving_and_loading(trial: Trial) -> str:
             "the config."
         )
     return ""
+
+
+def _same_needs(trial: Trial, config: PretrainedConfig) -> None:
+    needs = Needs.of(config)
+    for name, value in vars(trial.needs).items():
+        if getattr(needs, name) != value:
+            raise ContractError(
+                f"{type(config).__name__}: expected {name} = {value} after saving and loading, got "
+                f"{getattr(needs, name)}. Assign `self.{name} = {name}` in __init__."
+            )
+
+
+def _no_empty_tensors(trial: Trial, loaded: PreTrainedModel) -> None:
+    """transformers makes a model without memory and then fills its parameters and buffers, and nothing else."""
+    for path, module in loaded.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_meta:
+                place = f"{path}.{name}" if path else name
+                raise ContractError(
+                    f"{trial.name}: expected every tensor to be there after loading, got {place} without values: it is "
+                    f"neither a parameter nor a buffer. Write `self.register_buffer({name!r}, …)` in __init__."
+                )
 
 
 def acting(trial: Trial) -> str:
