@@ -26,7 +26,7 @@ CAMERAS = {"top": (6, 8), "wrist": (4, 4)}
 
 
 def build(reader, cache, **options) -> Store:
-    return build_store(reader, cache_dir=cache, progress=False, **{"num_workers": 0, **options})
+    return build_store(reader, cache_dir=cache, **{"progress": False, "num_workers": 0, **options})
 
 
 def remains(cache: Path) -> list[str]:

@@ -18,8 +18,8 @@ from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
 from menura.processing.images import Resize, resize_images
 
-# FFmpeg's scale for MJPEG, 1 (best) to 31: 2 is what is mostly called quality 95.
-JPEG_QUANTIZER = 2
+# FFmpeg's scale for MJPEG, 1 (best) to 31; 1 has the size and the error of what is mostly called quality 95.
+JPEG_QUANTIZER = 1
 # Frames that are decoded and resized together while a store is built: few enough for memory, enough for speed.
 BLOCK = 32
 
