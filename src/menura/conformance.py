@@ -1,0 +1,179 @@
+"""`menura check run`: what was trained is what is evaluated is what is served, shown on samples of its data."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from menura.checkpoint import load_checkpoint
+from menura.config import load_task
+from menura.data import Mixture, Reader, Windows, collate
+from menura.errors import MenuraError
+from menura.meta_policy import MetaPolicy
+from menura.policies.checking.result import CheckResult
+from menura.policies.contract import observation
+from menura.serving.client import Client
+from menura.serving.server import PolicyServer
+from menura.training.ingredients import gather
+
+SAMPLES = 8
+#: Of the largest value: features of an image encoder are computed in other batches here than in the store.
+TOLERANCE = 1e-4
+_SEED = 0
+
+Float32 = NDArray[np.float32]
+
+
+def check_run(
+    directory: str | Path, *, trust_remote_code: bool = False, project: Path | None = None
+) -> list[CheckResult]:
+    """Send samples of the training data through the training, the evaluation and the server path.
+
+    Args:
+        directory: a run or checkpoint with its `run.yaml`; its datasets must still be where they were.
+        trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
+        project: where the user's classes are looked for; where `run.yaml` says, when None.
+
+    Returns:
+        One result a check, in order; the first that fails ends the list, for those after it stand on it.
+    """
+    results: list[CheckResult] = []
+    try:
+        for name, message in _checks(Path(directory), trust_remote_code, project):
+            results.append(CheckResult(name, ok=not message, message=message))
+            if message:
+                break
+    except MenuraError as error:
+        results.append(CheckResult("run", ok=False, message=str(error)))
+    return results
+
+
+def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> Iterator[tuple[str, str]]:
+    """(what was checked, what is wrong or the empty text)"""
+    checkpoint = load_checkpoint(directory, trust_remote_code=trust_remote_code, project=project)
+    yield "files, statistics and golden answers are those that were saved", ""
+
+    task = load_task(directory / "run.yaml", project=project, need_data=True)
+    blind = checkpoint.processor.blind
+    trained = gather(task, seed=checkpoint.manifest.seed, blind=blind, hold_out=False)
+    changed = [
+        name for name, print_ in trained.fingerprints.items() if checkpoint.manifest.datasets.get(name) != print_
+    ]
+    yield "the datasets are those it was trained on", _changed_datasets(changed)
+
+    part = trained.train.parts[0] if isinstance(trained.train, Mixture) else trained.train
+    indices = np.linspace(0, len(part) - 1, min(SAMPLES, len(part))).astype(np.int64)
+    meta = MetaPolicy(checkpoint.policy, checkpoint.processor, dataset=part.name)
+    training = observation(trained.processor.inputs(collate(part.__getitems__(indices))))
+    raw, is_pad = _raw_observations(trained.readers[0], part, indices, meta)
+    evaluation = meta.inputs(raw, is_pad)
+    yield "training and evaluation give the policy the same inputs", _different(training, evaluation)
+
+    with torch.inference_mode():
+        normalized = meta.infer(training, generator=_generators(meta, len(indices)))
+    expected: Float32 = trained.processor.actions(normalized).numpy()
+    actions = meta.predict(raw, generator=_generators(meta, len(indices)), observation_is_pad=is_pad)
+    yield "training and evaluation answer the same actions", _unequal(expected, actions, "evaluation")
+
+    alone = np.stack([meta.predict(_row(raw, i), generator=_generators(meta, 1))[0] for i in range(len(indices))])
+    with _serving(meta) as url, Client(url) as client:
+        served = np.stack([client.infer(_request(raw, i))["actions"] for i in range(len(indices))])
+    samples = _generators(meta, 1) is not None  # then each session draws its own noise
+    yield "the server answers the same actions", "" if samples else _unequal(alone, served, "the server")
+
+
+def _raw_observations(
+    reader: Reader, part: Windows, indices: NDArray[np.int64], meta: MetaPolicy
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """What an environment would have shown at these frames, read from the source and not from the store; and which
+    of the observations (B, O) repeat their episode's first."""
+    batch = part.__getitems__(indices)
+    offsets = np.asarray(meta.observation_offsets)
+    states, tasks = [], []
+    images: dict[str, list[Any]] = {camera: [] for camera in meta.processor.required_cameras}
+    for index, timestep in zip(indices, batch["timestep"], strict=True):
+        episode = reader.episode(part.episode_of(int(index)))
+        steps = np.clip(timestep + offsets, 0, len(episode) - 1)
+        picked: Any = steps if len(steps) > 1 else int(steps[0])
+        states.append(episode.state[picked])
+        tasks.append(episode.task)
+        for camera, frames in images.items():
+            frames.append(np.asarray(episode.images[camera][picked]))
+    observations = {
+        "state": np.stack(states),
+        "images": {camera: np.stack(frames) for camera, frames in images.items()},
+        "task": tasks,
+    }
+    return observations, batch["timestep"][:, None] + offsets < 0
+
+
+def _row(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
+    pick = slice(row, row + 1)
+    images = {camera: frames[pick] for camera, frames in raw["images"].items()}
+    return {"state": raw["state"][pick], "images": images, "task": raw["task"][pick]}
+
+
+def _request(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
+    images = {camera: frames[row] for camera, frames in raw["images"].items()}
+    return {"state": raw["state"][row], "images": images, "task": raw["task"][row]}
+
+
+def _generators(meta: MetaPolicy, rows: int) -> list[torch.Generator] | None:
+    made = [meta.generator(_SEED + row) for row in range(rows)]
+    return [generator for generator in made if generator is not None] or None
+
+
+def _changed_datasets(names: list[str]) -> str:
+    return f"{', '.join(names)}: expected the content it was trained on, got another. Train anew." if names else ""
+
+
+def _different(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    for key in evaluation:
+        mine, theirs = training.get(key), evaluation[key]
+        if isinstance(theirs, torch.Tensor) and isinstance(mine, torch.Tensor) and mine.shape == theirs.shape:
+            gap = float((mine.double() - theirs.double()).abs().max()) if mine.numel() else 0.0
+            if gap > TOLERANCE * max(1.0, float(theirs.double().abs().max())):
+                return f"{key}: expected what training gives, got values up to {gap:.3g} away."
+        elif isinstance(theirs, torch.Tensor):
+            got = tuple(mine.shape) if isinstance(mine, torch.Tensor) else mine
+            return f"{key}: expected shape {got} as training gives, got {tuple(theirs.shape)}."
+        elif mine != theirs:
+            return f"{key}: expected {mine} as training gives, got {theirs}."
+    return ""
+
+
+def _unequal(expected: Float32, got: Float32, who: str) -> str:
+    if expected.shape != got.shape:
+        return f"actions: expected shape {expected.shape}, got {got.shape} from {who}."
+    gap = np.abs(expected - got)
+    if gap.max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        return ""
+    step, dimension = np.unravel_index(int(gap.max(axis=0).argmax()), gap.shape[1:])
+    where = f"step {step}, dimension {dimension}"
+    return f"actions: expected those of training, got up to {gap.max():.3g} away from {who} ({where})."
+
+
+@contextmanager
+def _serving(meta: MetaPolicy) -> Iterator[str]:
+    """The address of a server on the loopback that answers until the block ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="policy server", daemon=True)
+    thread.start()
+    policy_server = PolicyServer(meta, port=0)
+    try:
+        server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result()
+        yield f"ws://127.0.0.1:{policy_server.port}"
+        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
