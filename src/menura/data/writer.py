@@ -277,8 +277,9 @@ class LeRobotWriter:
 
     def _require_same(self) -> None:
         there, here = read_json(self.root / OWN, DataError), self._own()
-        pairs = [("robot", there["robot"], here["robot"]), ("codec", there["codec"], here["codec"])]
-        pairs += [(f"features.{key}", there["features"].get(key), value) for key, value in here["features"].items()]
+        pairs = [(key, there.get(key), here[key]) for key in ("format", "robot", "codec")]
+        features = there.get("features", {})
+        pairs += [(f"features.{key}", features.get(key), value) for key, value in here["features"].items()]
         for what, old, new in pairs:
             if old != new:
                 raise FeatureMismatch(

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,11 @@ class LeRobotReader(Reader):
         row = int(self._selected[index])
         table = self._rows(row, [*self._state_keys, *self._action_keys, "episode_index", "task_index"])
         facts = self.metadata(index)
-        task_indices = (
-            table.column("task_index").to_numpy() if "task_index" in table.column_names else np.zeros(1, np.int64)
-        )
         return Episode(
             state=self._vector(table, self._state_keys, row),
             action=self._vector(table, self._action_keys, row),
             images={camera: self._frames(selected, row) for camera, selected in self._cameras.items()},
-            task=self._task(row, int(task_indices[0])),
+            task=self._task(row, table),
             fps=self._info.fps,
             success=facts.get("success"),
             seed=facts.get("seed"),
@@ -178,35 +176,30 @@ class LeRobotReader(Reader):
         return selected
 
     def _features(self) -> Features:
+        """What `meta/info.json` says, and what our writer noted of the same vectors and cameras."""
         own = Features.from_dict(self._info.own["features"]) if "features" in self._info.own else None
-        state = self._vector_feature("state", self._state_keys)
+        state = self._vector_feature("state", self._state_keys) if self._state_keys else None
         action = self._vector_feature("action", self._action_keys)
-        default_state, default_action = self._state_keys == [STATE], self._action_keys == [ACTION]
-        renders = {name: camera.render for name, camera in own.cameras.items()} if own else {}
-        return Features(
-            state=own.state if own and default_state else state if self._state_keys else None,
-            action=own.action if own and default_action else action,
-            cameras={
-                name: CameraFeature(camera.height, camera.width, renders.get(name))
-                for name, camera in self._cameras.items()
-            },
+        features = Features(
+            state=state,
+            action=action,
+            cameras={name: CameraFeature(camera.height, camera.width) for name, camera in self._cameras.items()},
             fps=self._info.fps,
             language=any(self._tasks) or any(any(tasks) for tasks in self._table.tasks),
-            control_space=own.control_space if own and default_action else None,
-            control_type=own.control_type if own and default_action else None,
             robot=self._info.robot_type,
         )
+        return features if own is None else _enriched(features, own)
 
     def _vector_feature(self, what: str, keys: list[str]) -> VectorFeature:
         names: list[str] = []
+        numbered: list[str] = []
         for key in keys:
             spec = self._info.features[key]
-            width = int(spec["shape"][0])
+            plain = [f"{what if len(keys) == 1 else key}_{i}" for i in range(int(spec["shape"][0]))]
             found = _flat_names(spec.get("names"))
-            names += found if len(found) == width else [f"{what if len(keys) == 1 else key}_{i}" for i in range(width)]
-        if len(set(names)) < len(names):
-            names = [f"{key}.{i}" for key in keys for i in range(int(self._info.features[key]["shape"][0]))]
-        return VectorFeature(tuple(names))
+            names += found if len(found) == len(plain) else plain
+            numbered += plain
+        return VectorFeature(tuple(names if len(set(names)) == len(names) else numbered))
 
     # One episode
 
@@ -239,7 +232,9 @@ class LeRobotReader(Reader):
         ]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)
 
-    def _task(self, row: int, task_index: int) -> str:
+    def _task(self, row: int, table: pa.Table) -> str:
+        """The task of the episode's first frame."""
+        task_index = table.column("task_index")[0].as_py() if "task_index" in table.column_names else len(self._tasks)
         if task_index < len(self._tasks):
             return self._tasks[task_index] or ""
         return next(iter(self._table.tasks[row]), "")
@@ -281,6 +276,23 @@ class _DataFile:
         groups = list(range(first, min(last, len(self.begins) - 1)))
         table = read_parquet(self.path, self.file, [column for column in columns if column in self.columns], groups)
         return table.slice(start - int(self.begins[first]), stop - start)
+
+
+def _enriched(features: Features, own: Features) -> Features:
+    """`features` with the units, objects, control and render modes of `own`, where the two speak of the same."""
+    state = own.state if features.state and own.state and own.state.names == features.state.names else features.state
+    same_action = own.action.names == features.action.names
+    return replace(
+        features,
+        state=state,
+        action=own.action if same_action else features.action,
+        control_space=own.control_space if same_action else None,
+        control_type=own.control_type if same_action else None,
+        cameras={
+            name: replace(camera, render=own.cameras[name].render if name in own.cameras else None)
+            for name, camera in features.cameras.items()
+        },
+    )
 
 
 def _is_vector(spec: Mapping[str, Any]) -> bool:

@@ -66,6 +66,11 @@ def read_info(root: Path) -> Info:
     missing = [key for key in ("fps", "features", "total_episodes", "data_path") if key not in raw]
     if missing:
         raise DataError(f"{path}: expected keys fps, features, total_episodes and data_path, {missing} missing.")
+    unclear = [key for key, spec in raw["features"].items() if not {"dtype", "shape"} <= set(spec)]
+    if unclear:
+        raise DataError(
+            f"{path}: features: expected dtype and shape of each, missing in {unclear}. Fetch the file again."
+        )
     if not raw["fps"] > 0:
         raise DataError(f"{path}: fps: expected > 0, got {raw['fps']}.")
     own = root / OWN
@@ -148,11 +153,10 @@ def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
             missing = [column for column in (*columns, *video_columns) if column not in present]
             if missing:
                 raise DataError(f"{path}: expected columns {missing}, found none of them. Fetch the dataset again.")
-            optional = [column for column in ("tasks",) if column in present]
+            optional = ["tasks"] if "tasks" in present else []
             tables.append(read_parquet(path, file, [*columns, *video_columns, *optional]))
             noted = (file.schema_arrow.metadata or {}).get(OWN_KEY)
-            facts = json.loads(noted)["episodes"] if noted else [{}] * file.metadata.num_rows
-            own.extend(facts)
+            own += json.loads(noted)["episodes"] if noted else [{}] * file.metadata.num_rows
     table = pa.concat_tables(tables, promote_options="default")
     episode = _int(table, "episode_index")
     if not np.array_equal(episode, np.arange(len(episode))):
