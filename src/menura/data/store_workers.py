@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import reduction
 from multiprocessing.reduction import ForkingPickler
-from pickle import PicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -68,10 +68,14 @@ def _context() -> Any:
 
 
 def _pickled(work: Callable[[int], Any]) -> bytes | None:
-    """`work` for other processes. Also under fork, so that no file position is shared; None when it cannot travel."""
+    """`work` as multiprocessing passes it to other processes; None, and a warning, when it cannot travel.
+
+    Also under fork, where it could be inherited: so that no open file, and no position in it, is shared.
+    """
+    cannot_travel = (reduction.pickle.PicklingError, TypeError, AttributeError)  # type: ignore[attr-defined]
     try:
         return bytes(ForkingPickler.dumps(work))
-    except (PicklingError, TypeError, AttributeError) as error:
+    except cannot_travel as error:
         log.warning("Episodes are read by one process, for the dataset cannot be passed to others: %s", error)
         return None
 
