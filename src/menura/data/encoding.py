@@ -42,6 +42,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
 
 
 def encoder(codec: str) -> Encoder:
+    """The settings of a codec; DataError where it is not one of `ENCODERS`."""
     if codec not in ENCODERS:
         raise DataError(f"codec: expected one of {list(ENCODERS)}, got {codec!r}{did_you_mean(codec, ENCODERS) or '.'}")
     return ENCODERS[codec]

@@ -57,9 +57,11 @@ class ChannelHistogram:
         self.frames += 1
 
     def merged(self, other: ChannelHistogram) -> ChannelHistogram:
+        """Of the frames of both."""
         return ChannelHistogram(self.counts + other.counts, self.frames + other.frames)
 
     def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict; `from_dict` reads it back equal."""
         return {"counts": self.counts.tolist(), "frames": self.frames}
 
     @classmethod

@@ -80,10 +80,12 @@ def info_json(
 
 
 def numeric_keys(specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The features that are no cameras."""
     return [key for key, spec in specs.items() if spec["dtype"] not in ("video", "image")]
 
 
 def camera_key(name: str) -> str:
+    """The feature of a camera."""
     return f"observation.images.{name}"
 
 
@@ -119,6 +121,7 @@ def vector_column(rows: Float32, type_: pa.DataType) -> pa.Array:
 
 
 def picture_column(encoded: Sequence[bytes]) -> pa.Array:
+    """Encoded frames as a column of `data_schema`."""
     paths = [f"frame-{number:06d}.png" for number in range(len(encoded))]
     return pa.StructArray.from_arrays([pa.array(encoded, pa.binary()), pa.array(paths)], fields=list(_PICTURE))
 

@@ -53,6 +53,7 @@ class Recording:
 
 
 def new_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
+    """A dataset of no episodes yet."""
     return Recording(
         data=RollingTable(lambda number: _path(root, DATA_PATH, number), group_parts=True),
         table=RollingTable(lambda number: _path(root, EPISODES_PATH, number), group_parts=False),

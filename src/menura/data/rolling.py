@@ -71,6 +71,7 @@ class RollingTable:
         self._staged = number, parts
 
     def accept(self) -> None:
+        """What was staged is now part of the table."""
         if self._staged is not None:
             self._number, self._parts = self._staged
             self._staged = None

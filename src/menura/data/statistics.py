@@ -126,6 +126,7 @@ class StatisticsBuilder:
         self._sketch.merge(other._sketch)
 
     def result(self) -> Statistics:
+        """Of everything seen so far; StatisticsError when that is nothing."""
         if not self._count:
             raise StatisticsError(f"Statistics of {self._feature}: expected at least 1 row, got none.")
         q01, q99 = self.quantiles((0.01, 0.99))
@@ -178,10 +179,12 @@ class QuantileSketch:
         self._odd = False
 
     def add(self, rows: Float64) -> None:
+        """Takes (N, D) rows, which must not change afterwards."""
         self._levels[0].append(rows)
         self._compact()
 
     def merge(self, other: QuantileSketch) -> None:
+        """Takes everything `other` holds."""
         while len(self._levels) < len(other._levels):
             self._levels.append([])
         for mine, theirs in zip(self._levels, other._levels, strict=False):

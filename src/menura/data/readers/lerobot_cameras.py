@@ -29,6 +29,7 @@ class Camera:
 
     @classmethod
     def of(cls, key: str, spec: Mapping[str, Any]) -> Camera:
+        """Of a feature of dtype `video` or `image`."""
         shape = [int(size) for size in spec["shape"]]
         names = spec.get("names")
         first = isinstance(names, list) and len(names) == 3 and str(names[0]).startswith("channel")

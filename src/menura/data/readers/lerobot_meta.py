@@ -55,6 +55,7 @@ class Info:
 
 
 def read_info(root: Path) -> Info:
+    """`meta/info.json`, and `meta/menura.json` where it is; DataError for another version or missing keys."""
     path = root / INFO
     raw = _read_json(path)
     version = str(raw.get("codebase_version", "unknown"))
@@ -231,6 +232,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def read_parquet(
     path: Path, file: pq.ParquetFile, columns: list[str] | None, row_groups: list[int] | None = None
 ) -> pa.Table:
+    """These columns of these row groups (all when not given); DataError where the file is damaged."""
     groups = list(range(file.metadata.num_row_groups)) if row_groups is None else row_groups
     try:
         return file.read_row_groups(groups, columns=columns, use_threads=False)
