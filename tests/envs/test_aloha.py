@@ -119,6 +119,8 @@ def test_only_the_cameras_asked_for_are_drawn_at_the_size_asked_for(env):
         "mine": (12, 10, 3),
     }
     assert all(image.std() > 0 for image in observation["images"].values())
+    poses = env.protocol()["camera_poses"]
+    assert (poses["top"], poses["mine"]["elevation"]) == (None, -45)
     assert env.render().shape == (240, 320, 3)
     assert env.renderer.drawn == 3
 

@@ -160,5 +160,25 @@ def test_what_is_no_environment_or_expert_is_refused(tmp_path):
 def test_a_wrong_config_is_refused():
     with pytest.raises(ConfigError, match="env: expected class and args, got name"):
         make_env({"name": "Gym"})
-    with pytest.raises(ComponentError, match="did you mean Aloha"):
+    with pytest.raises(ComponentError, match=r"did you mean .?Aloha"):
         make_env({"class": "Alloha"})
+    with pytest.raises(
+        ConfigError, match=r"env.args.state_key: no such argument of GymEnv; did you mean 'state_keys'\?"
+    ):
+        gym(id="CartPole-v1", state_key=["a"])
+    with pytest.raises(ConfigError, match=r"env.args.id: expected a value, which GymEnv requires, got none."):
+        gym()
+
+
+def test_a_longer_limit_than_the_registered_one_holds():
+    env = gym(id="Pendulum-v1", max_episode_steps=250)
+    env.reset(seed=0)
+    truncated = [env.advance(np.zeros(1))[2] for _ in range(250)]
+    assert truncated == [False] * 249 + [True]
+
+
+def test_the_protocol_tells_how_it_was_made(dict_env_id):
+    protocol = gym(id=dict_env_id, image_keys={"front": "pixels"}).protocol()
+    assert protocol["environment"] == dict_env_id
+    assert protocol["images"] == {"front": "pixels"}
+    assert "gymnasium" in protocol["versions"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from menura.data.episode import Float32, UInt8
 from menura.envs.base import Outcome, SimEnv
-from menura.envs.cameras import Camera, Pose, parse_cameras
+from menura.envs.cameras import Camera, Pose, parse_cameras, poses
 from menura.envs.mujoco_renderer import MujocoRenderer, halved
 from menura.envs.rendering import choose_backend
 from menura.errors import EnvironmentFailure, did_you_mean
@@ -160,6 +160,9 @@ class AlohaEnv(SimEnv):
 
     def render(self) -> UInt8:
         return halved(self.renderer.draw(self._physics.data.ptr, self._video))
+
+    def protocol(self) -> dict[str, Any]:
+        return {**super().protocol(), "camera_poses": poses(self._cameras)}
 
     def close(self) -> None:
         self.renderer.close()

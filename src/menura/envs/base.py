@@ -60,6 +60,7 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
     success_rule: str
     noisy_actions: NDArray[np.bool_]
     episode_seed: int
+    _steps: int | None = None  # of the running episode; None before the first reset
 
     def declare_spaces(self, low: ArrayLike, high: ArrayLike) -> None:
         """Sets `action_space` to the bounds (A,), which are true of the actuators, and `observation_space`."""
@@ -75,7 +76,6 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
                 "task": spaces.Text(max_length=1000, min_length=0, charset=string.printable + self.task),
             }
         )
-        self._steps: int | None = None  # None before the first reset
 
     # What a subclass implements.
 
@@ -121,9 +121,7 @@ class SimEnv(gymnasium.Env[Observation, Float32]):
     def advance(self, action: Float32) -> tuple[float, bool, bool, dict[str, Any]]:
         """Executes `action` (A,) without drawing any camera; returns reward, terminated, truncated, info."""
         if self._steps is None or self._steps >= self.max_episode_steps:
-            when = (
-                "before the first reset" if self._steps is None else f"past the limit of {self.max_episode_steps} steps"
-            )
+            when = "before the first" if self._steps is None else f"past the limit of {self.max_episode_steps} steps"
             raise EnvironmentFailure(f"{type(self).__name__}: expected reset(), got a step {when}. Call reset() first.")
         outcome = self.apply(self._checked(action))
         self._steps += 1

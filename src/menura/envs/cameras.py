@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from menura.errors import EnvironmentFailure, did_you_mean
@@ -31,6 +31,11 @@ class Camera:
 
     def feature(self, render: RenderMode) -> CameraFeature:
         return CameraFeature(self.height, self.width, render)
+
+
+def poses(cameras: Mapping[str, Camera]) -> dict[str, Any]:
+    """Where cameras stand, for the protocol: a pose as a dict, or None for a camera of the model."""
+    return {name: None if camera.pose is None else asdict(camera.pose) for name, camera in cameras.items()}
 
 
 def parse_cameras(asked: Mapping[str, Any], own: Mapping[str, Pose], model: Iterable[str]) -> dict[str, Camera]:

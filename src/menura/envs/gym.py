@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -55,7 +56,7 @@ class GymEnv(SimEnv):
         control_type: ControlType | None = None,
         make_args: Mapping[str, Any] | None = None,
     ) -> None:
-        self._inner = _make(id, make_args or {}) if isinstance(id, str) else id
+        self._inner = _make(id, max_episode_steps, make_args or {}) if isinstance(id, str) else id
         self._name = id if isinstance(id, str) else type(id.unwrapped).__name__
         self._observed, _ = self._inner.reset(seed=0)
         shaped = isinstance(self._observed, Mapping)
@@ -66,11 +67,12 @@ class GymEnv(SimEnv):
             image_keys = {camera: f"images.{camera}" for camera in own}
         self._state_keys, self._image_keys = tuple(state_keys), dict(image_keys)
         self._success_key = success_key
+        self._make_args = dict(make_args or {})
         self.task = task or (str(self._observed.get("task", "")) if shaped else "")
         self.success_rule = f"info[{success_key!r}] at any step" if success_key else "none: no success key is set"
         self.max_episode_steps = max_episode_steps or self._registered_limit()
-        self.features = self._describe(tuple(object_keys), fps)
-        self.features = replace(self.features, control_space=control_space, control_type=control_type)
+        features = self._describe(tuple(object_keys), fps)
+        self.features = replace(features, control_space=control_space, control_type=control_type)
         self.noisy_actions = np.full(self.features.action_dim, isinstance(self._inner.action_space, spaces.Box))
         self.declare_spaces(*self._bounds())
 
@@ -91,7 +93,7 @@ class GymEnv(SimEnv):
             given = action.astype(space.dtype)
         self._observed, reward, terminated, truncated, info = self._inner.step(given)
         success = bool(read(info, self._success_key, f"{self._name} info")) if self._success_key else False
-        return Outcome(float(reward), success, bool(terminated), bool(truncated))
+        return Outcome(float(reward), success, bool(terminated), bool(truncated), info)
 
     def state(self) -> Float32:
         if not self._state_keys:
@@ -107,7 +109,12 @@ class GymEnv(SimEnv):
         return read_image(self._observed, key, f"{self._name} observation")
 
     def render(self) -> UInt8:
-        frame = self._inner.render()
+        try:
+            frame = self._inner.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise EnvironmentFailure(
+                f"{self._name}.render(): expected what it draws with, got none. {error}"
+            ) from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
             raise EnvironmentFailure(
                 f"{self._name}.render(): expected an RGB array (H, W, 3) uint8, got {type(frame).__name__}. "
@@ -116,7 +123,11 @@ class GymEnv(SimEnv):
         return frame
 
     def protocol(self) -> dict[str, Any]:
-        return {**super().protocol(), "environment": self._name}
+        protocol = super().protocol()
+        package = type(self._inner.unwrapped).__module__.partition(".")[0]
+        for distribution in importlib.metadata.packages_distributions().get(package, []):
+            protocol["versions"][distribution] = importlib.metadata.version(distribution)
+        return {**protocol, "environment": self._name, "make_args": self._make_args, "images": self._image_keys}
 
     def close(self) -> None:
         self._inner.close()
@@ -173,9 +184,9 @@ class GymEnv(SimEnv):
         return int(limit)
 
 
-def _make(id: str, make_args: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(id: str, max_episode_steps: int | None, make_args: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
-        return gymnasium.make(id, **{"render_mode": "rgb_array", **make_args})
+        return gymnasium.make(id, max_episode_steps, **{"render_mode": "rgb_array", **make_args})
     except gymnasium.error.Error as error:
         raise EnvironmentFailure(f"GymEnv: expected an id that gymnasium.make knows, got {id!r}. {error}") from error
     except ModuleNotFoundError as error:

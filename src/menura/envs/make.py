@@ -12,7 +12,7 @@ from menura import components
 from menura.config.schema import ComponentConfig
 from menura.envs.base import SimEnv
 from menura.envs.gym import GymEnv
-from menura.errors import ConfigError, ContractError
+from menura.errors import ConfigError, ContractError, did_you_mean
 
 
 def make_env(config: ComponentConfig | Mapping[str, Any], project: Path | None = None) -> SimEnv:
@@ -30,9 +30,7 @@ def make_env(config: ComponentConfig | Mapping[str, Any], project: Path | None =
         return env
     if isinstance(env, gymnasium.Env):
         return GymEnv(env, success_key="success")
-    raise ContractError(
-        f"{type(env).__name__}: expected a gymnasium.Env, got a class of {type(env).__mro__[1].__name__}."
-    )
+    raise ContractError(f"{type(env).__name__}: expected a gymnasium.Env, got a class that derives from none.")
 
 
 def make_expert(config: ComponentConfig | Mapping[str, Any], project: Path | None = None) -> Any:
@@ -54,4 +52,13 @@ def _build(kind: str, config: ComponentConfig | Mapping[str, Any], project: Path
         name, args = config["class"], config.get("args") or {}
     else:
         name, args = config.class_, config.args
-    return components.load(kind, name, project or Path.cwd())(**args)
+    found = components.find(kind, name, project or Path.cwd())
+    parameters = found.parameters()
+    for argument in args:
+        if argument not in parameters.names and not parameters.var_keyword:
+            hint = did_you_mean(argument, parameters.names) or "."
+            raise ConfigError(f"{kind}.args.{argument}: no such argument of {found.name}{hint}")
+    for argument in parameters.required:
+        if argument not in args:
+            raise ConfigError(f"{kind}.args.{argument}: expected a value, which {found.name} requires, got none.")
+    return found.load()(**args)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from menura.data.episode import Float32, UInt8
 from menura.envs.base import Outcome, SimEnv
-from menura.envs.cameras import Camera, Pose, parse_cameras
+from menura.envs.cameras import Camera, Pose, parse_cameras, poses
 from menura.envs.metaworld_tasks import INSTRUCTIONS
 from menura.envs.mujoco_renderer import MujocoRenderer
 from menura.envs.rendering import choose_backend
@@ -122,6 +122,9 @@ class MetaWorldEnv(SimEnv):
 
     def render(self) -> UInt8:
         return self.renderer.draw(self._sim.data, self._video)
+
+    def protocol(self) -> dict[str, Any]:
+        return {**super().protocol(), "camera_poses": poses(self._cameras)}
 
     def close(self) -> None:
         self.renderer.close()

@@ -142,11 +142,10 @@ class _Pool:
         return attempt
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
+        for process, connection in zip(self._processes, self._connections, strict=True):
             process.kill()  # it has nothing to save
             process.wait()
+            connection.close()
 
 
 def main(descriptor: int) -> None:
@@ -157,8 +156,8 @@ def main(descriptor: int) -> None:
         recorder = Recorder(connection.recv())
         while True:
             connection.send(recorder.attempt(connection.recv()))
-    except EOFError:
-        return  # the parent is done
+    except (EOFError, BrokenPipeError):
+        return  # the parent is gone
     except MenuraError as error:
         connection.send(error)
 
