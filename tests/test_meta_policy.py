@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from menura.errors import CheckpointError, ContractError, FeatureMismatch
+from menura.errors import CheckpointError, ContractError, FeatureMismatch, MenuraError
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.meta_policy import MetaPolicy, OpenLoop, TemporalEnsemble
 from menura.processing.normalizer import Rows
@@ -397,6 +397,11 @@ class TestSession:
             session.select_action(obs)
             times.append(time.perf_counter() - start)
         assert sorted(times)[len(times) // 2] < 500e-6
+
+
+def test_a_servers_address_is_told_from_a_directory() -> None:
+    with pytest.raises(MenuraError, match="Client"):
+        MetaPolicy.from_pretrained("ws://localhost:8000")
 
 
 def test_from_pretrained_names_what_is_missing(tmp_path: Path) -> None:

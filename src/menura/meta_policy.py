@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from menura.checkpoint import load_checkpoint
+from menura.errors import MenuraError
 from menura.policies.inference import Inference
 from menura.processing.processor import Processor
 from menura.session import Execution, Float32, Observation, OpenLoop, Session, TemporalEnsemble
@@ -53,15 +54,22 @@ class MetaPolicy(Inference):
 
         Args:
             path_or_url: a directory that `save_checkpoint` wrote.
-            device: where it runs; when None, on a CUDA device where there is one.
+            device: where it runs; when None, on the accelerator where there is one.
             dataset: as of `Inference`.
             verify: check that it still answers what it answered when it was saved.
             trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
             project: where the policy's class is looked for; the working directory, when None.
         """
+        if str(path_or_url).startswith(("ws://", "wss://")):
+            raise MenuraError(
+                f"{path_or_url}: expected a directory, got a server's address. "
+                "Ask a server through menura.serving.client.Client."
+            )
+        if device is None and torch.accelerator.is_available():
+            device = torch.accelerator.current_accelerator()
         checkpoint = load_checkpoint(
             path_or_url,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device or "cpu",
             verify=verify,
             trust_remote_code=trust_remote_code,
             project=project,

@@ -37,6 +37,16 @@ def edit_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def load_in_a_fresh_process(directory: Path, project: Path, trust_remote_code: bool = False) -> str:
+    """What it wrote to stderr. (A module that was imported once is not read again.)"""
+    code = f"""
+from pathlib import Path
+from menura.checkpoint import load_checkpoint
+load_checkpoint({str(directory)!r}, project=Path({str(project)!r}), trust_remote_code={trust_remote_code})
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+
+
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +179,38 @@ def test_the_copy_runs_only_when_trusted(saved, tmp_path: Path) -> None:
     assert loaded.policy.__module__.startswith("transformers_modules")
 
 
+@pytest.mark.parametrize("reference", ["runs/out/look.py:Look", "{out}/look.py:Look", "runs.out.look:Look"])
+def test_a_manifest_cannot_name_its_own_code_as_the_projects(saved, helpers, reference: str) -> None:
+    out = saved.project / "runs" / "out"
+    out.parent.mkdir()
+    saved.directory.rename(out)
+    saved.source.unlink()
+    manifest = json.loads((out / MANIFEST_FILE).read_text())
+    edit_json(out / MANIFEST_FILE, policy=manifest["policy"] | {"reference": reference.format(out=out)})
+    helpers.rehash(out)
+    with pytest.raises(CheckpointError, match="which is not a file of the project"):
+        load_checkpoint(out, project=saved.project)
+
+
+def test_a_copy_that_needs_the_project_is_named(tmp_path: Path, helpers) -> None:
+    project = tmp_path / "project"
+    helpers.write_policy(project, "from policy.layers import nothing\n" + helpers.POLICY)
+    (project / "policy" / "layers.py").write_text("nothing = None\n")
+    helpers.save(project, tmp_path / "out")
+    error = load_in_a_fresh_process(tmp_path / "out", tmp_path, trust_remote_code=True)
+    assert "out/look.py: expected Look, got: This modeling file requires" in error
+    assert "policy" in error
+
+
+def test_neighbours_travel(tmp_path: Path, helpers) -> None:
+    project = tmp_path / "project"
+    helpers.write_policy(project, "from .layers import nothing\n" + helpers.POLICY)
+    (project / "policy" / "layers.py").write_text("nothing = None\n")
+    helpers.save(project, tmp_path / "out")
+    assert (tmp_path / "out" / "layers.py").exists()
+    load_checkpoint(tmp_path / "out", project=tmp_path, trust_remote_code=True)
+
+
 def test_a_trusted_copy_can_be_saved_and_loaded_again(saved, tmp_path: Path, helpers) -> None:
     (tmp_path / "elsewhere").mkdir()
     loaded = load_checkpoint(saved.directory, project=tmp_path / "elsewhere", trust_remote_code=True)
@@ -178,14 +220,9 @@ def test_a_trusted_copy_can_be_saved_and_loaded_again(saved, tmp_path: Path, hel
 
 def test_a_broken_project_file_is_not_replaced_by_the_copy(saved) -> None:
     saved.source.write_text("import no_such_module\n" + saved.source.read_text())
-    code = f"""
-from pathlib import Path
-from menura.checkpoint import load_checkpoint
-load_checkpoint({str(saved.directory)!r}, project=Path({str(saved.project)!r}), trust_remote_code=True)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert ComponentError.__name__ in done.stderr
-    assert "no_such_module" in done.stderr
+    error = load_in_a_fresh_process(saved.directory, saved.project, trust_remote_code=True)
+    assert ComponentError.__name__ in error
+    assert "no_such_module" in error
 
 
 # --- what is noticed --------------------------------------------------------------------------------------------------
@@ -269,14 +306,9 @@ def test_statistics_that_are_missing_or_too_narrow(saved, helpers) -> None:
 
 def test_a_changed_default_in_the_code_is_caught(saved) -> None:
     saved.source.write_text(saved.source.read_text().replace("GAIN = 1.0", "GAIN = 1.5"))
-    code = f"""
-from pathlib import Path
-from menura.checkpoint import load_checkpoint
-load_checkpoint({str(saved.directory)!r}, project=Path({str(saved.project)!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "model outputs: expected the same actions" in done.stderr
-    assert "look.py is not the code it was saved with (look.py)" in done.stderr
+    error = load_in_a_fresh_process(saved.directory, saved.project)
+    assert "model outputs: expected the same actions" in error
+    assert "look.py is not the code it was saved with (look.py)" in error
 
 
 def test_changed_weights_are_caught_even_with_new_hashes(saved, helpers) -> None:
@@ -338,13 +370,8 @@ def test_code_that_lost_a_layer_is_named(saved) -> None:
             "action_dim)\n        self.post", "action_dim))\n        self.post"
         )
     )
-    code = f"""
-from pathlib import Path
-from menura.checkpoint import load_checkpoint
-load_checkpoint({str(saved.directory)!r}, project=Path({str(saved.project)!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "expected the weights of Look, got missing keys: head.0.bias" in done.stderr
+    error = load_in_a_fresh_process(saved.directory, saved.project)
+    assert "expected the weights of Look, got missing keys: head.0.bias" in error
 
 
 # --- complete or absent -----------------------------------------------------------------------------------------------

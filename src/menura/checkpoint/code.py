@@ -14,7 +14,7 @@ from transformers.dynamic_module_utils import custom_object_save, get_class_from
 from transformers.utils import logging
 
 from menura import components
-from menura.checkpoint.manifest import Code
+from menura.checkpoint.manifest import MANIFEST_FILE, Code
 from menura.errors import CheckpointError, ComponentError, ContractError
 
 # Packages whose classes are there wherever a checkpoint is loaded, so that no copy of them is made.
@@ -64,16 +64,38 @@ def find_class(kind: str, code: Code, directory: Path, project: Path, *, trust_r
         return components.load(kind, f"{code.module}:{code.name}", project)
     try:
         found = components.find(kind, code.reference, project)
+        _refuse_code_of_checkpoints(found, project)
     except ComponentError as problem:
         if code.file is not None and trust_remote_code:
-            copy: type = get_class_from_dynamic_module(f"{Path(code.file).stem}.{code.name}", str(directory))
-            return copy
+            return _load_copy(code, directory)
         raise CheckpointError(
             f"{directory}: expected the class {code.name} in the project {project}, got: {problem} "
             f"Run this in the project it was trained in, or allow the checkpoint's own {code.file} to run: "
             "trust_remote_code=True (--trust_remote_code)."
         ) from problem
     return found.load()
+
+
+def _refuse_code_of_checkpoints(found: components.Found, project: Path) -> None:
+    """A manifest may name any file. Only those of the project are the user's own, and no checkpoint's copy is."""
+    file = found.file
+    if file is None or (found.module is not None and not file.is_relative_to(project.resolve())):
+        return  # an installed package
+    copied = any((folder / MANIFEST_FILE).exists() for folder in file.parents)
+    if copied or not file.is_relative_to(project.resolve()):
+        raise ComponentError(f"{found.name} in {file}, which is not a file of the project.")
+
+
+def _load_copy(code: Code, directory: Path) -> type:
+    assert code.file is not None
+    try:
+        copy: type = get_class_from_dynamic_module(f"{Path(code.file).stem}.{code.name}", str(directory))
+    except (ImportError, AttributeError, SyntaxError) as problem:
+        raise CheckpointError(
+            f"{directory}/{code.file}: expected {code.name}, got: {problem} "
+            "Code that travels imports installed packages, and its neighbours as `from .name import …`."
+        ) from problem
+    return copy
 
 
 def differs_from_copy(class_: type, code: Code, directory: Path) -> str | None:

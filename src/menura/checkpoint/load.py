@@ -122,6 +122,8 @@ def _load_processor(directory: Path, manifest: Manifest, project: Path, trust_re
         class_ = find_class(
             "image_encoder", manifest.image_encoder, directory, project, trust_remote_code=trust_remote_code
         )
+        if not issubclass(class_, torch.nn.Module):
+            raise CheckpointError(f"{directory}: expected {class_.__name__} to be a torch.nn.Module, got {class_!r}.")
         spec = read_settings(directory).image_encoder or {}
         encoder = class_(**spec.get("args", {}))
     return Processor.from_pretrained(directory, image_encoder=encoder)

@@ -255,7 +255,7 @@ class Processor:
             state = _normalizer(tables, "state", settings.state, settings.state_mask, settings)
         action = _normalizer(tables, "action", settings.action, settings.action_mask, settings)
         if image_encoder is not None:
-            image_encoder.load_state_dict(load_file(directory / ENCODER_FILE))
+            _load_encoder(image_encoder, directory / ENCODER_FILE)
         return cls(settings, state, action, image_encoder)
 
     def _to_float(self, images: torch.Tensor) -> torch.Tensor:
@@ -278,6 +278,15 @@ def read_settings(directory: str | Path) -> ProcessorSettings:
     """The processor's settings alone, without its statistics."""
     path = Path(directory) / CONFIG_FILE
     return ProcessorSettings.from_dict(read_json(path, CheckpointError), str(path))
+
+
+def _load_encoder(encoder: torch.nn.Module, path: Path) -> None:
+    try:
+        encoder.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: expected the image encoder's weights, got no file.") from None
+    except (RuntimeError, SafetensorError) as problem:
+        raise CheckpointError(f"{path}: expected the weights of {type(encoder).__name__}, got: {problem}") from problem
 
 
 def _normalizer(
