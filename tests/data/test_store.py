@@ -379,6 +379,26 @@ def test_full_disk_while_writing(make_reader, tmp_path, monkeypatch):
     assert not remains(tmp_path)
 
 
+def test_the_readers_own_trouble_is_not_the_caches(make_reader, tmp_path):
+    def unreadable(index):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/episode.mp4")
+
+    with pytest.raises(PermissionError, match=r"episode\.mp4"):
+        build(make_reader([3], hook=unreadable), tmp_path)
+    assert not remains(tmp_path)
+
+
+def test_a_cache_that_is_read_only(make_reader, tmp_path, monkeypatch):
+    def refuse(path, *args, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    kept = build(make_reader([3]), tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    assert build(make_reader([3]), tmp_path).directory == kept.directory
+    with pytest.raises(DataError, match="expected a directory that can be written, got Permission denied"):
+        build(make_reader([4]), tmp_path)
+
+
 def test_cache_directory_of_the_environment(make_reader, tmp_path, monkeypatch):
     monkeypatch.setenv("MENURA_CACHE", str(tmp_path / "here"))
     assert build(make_reader([3]), None).directory.parent == tmp_path / "here" / "store"

@@ -284,10 +284,10 @@ def _build(
                     raise DataError(
                         f"Dataset {reader.name!r}: expected no change while it was read, got one. Try again."
                     )
-    except PermissionError as error:
-        raise _unwritable(directory.parent, error) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        ours = error.filename is not None and Path(error.filename).is_relative_to(directory.parent)
+        if not full and not ours:  # the reader's own trouble with its files
             raise
         raise _unwritable(directory.parent, error) from error
 
