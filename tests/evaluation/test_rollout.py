@@ -86,6 +86,7 @@ def test_an_error_in_the_environment_is_shown_with_its_traceback(toy: Any, toy_e
     with pytest.raises(EnvironmentFailure, match="ZeroDivisionError: the simulator diverged") as caught:
         run(toy_env(trouble={103: "raise"}), toy.ToyPolicy(), output_dir=tmp_path, videos=0)
     assert "toy.py" in str(caught.value)
+    assert "In episode 3 (seed 103), after 2 steps:" in str(caught.value)
 
 
 def test_a_killed_process_keeps_what_is_finished_and_resume_does_the_rest(

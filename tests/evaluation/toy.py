@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ class ToyEnv(SimEnv):
 
     Args:
         ends: `success` terminates at the goal; `far` terminates, unsolved, beyond 3; None goes on to the step limit.
-        trouble: `{seed: "raise" | "die" | "exit"}`: what happens at step 3 of that episode.
+        trouble: `{seed: "raise" | "die" | "hang" | "torch"}`: what happens at step 3 of that episode.
         marker: a file; trouble happens only while it exists.
         log: a file to which each drawn camera frame adds a line.
     """
@@ -77,6 +78,8 @@ class ToyEnv(SimEnv):
             raise ZeroDivisionError("the simulator diverged")
         if trouble == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if trouble == "hang":
+            time.sleep(1000)
         if trouble == "torch" and "torch" in sys.modules:
             raise ImportError("torch was imported")
 

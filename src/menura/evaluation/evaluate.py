@@ -52,7 +52,8 @@ def evaluate(
         model: a run, a checkpoint, a server's address (`ws://host:port`), or a MetaPolicy.
         env: the name of `configs/env/<name>.yaml`, the path of an environment's or a task's YAML, or `{class, args}`;
             the task's own by default.
-        output_dir: where everything is written; `<run>/evaluation` by default, nowhere for a MetaPolicy or a server.
+        output_dir: where everything is written. By default `<run>/evaluation`, in another environment than the run's
+            own `<run>/evaluation-<environment>`; nowhere for a MetaPolicy or a server.
         blind: the blind baseline; `<run>-blind` by default, when it is there.
         overrides: of the task, as on the command line: `env.args.max_episode_steps=400`.
         others: see `menura.evaluation.policy.evaluate_policy`.
@@ -68,7 +69,7 @@ def evaluate(
     if chosen is None:
         raise ConfigError(f"evaluate: expected an environment, got none in {_place(run)}. Give env.")
     if output_dir is None and run is not None:
-        output_dir = run / "evaluation"
+        output_dir = run / ("evaluation" if env is None else f"evaluation-{_name_of(env)}")
     if blind is None and baselines and run is not None:
         blind = blind_run_of(run)
     loading = {"device": device, "trust_remote_code": trust_remote_code, "project": project}
@@ -130,6 +131,12 @@ def _or(value: Any, default: Any) -> Any:
 
 def _is_address(model: str | Path) -> bool:
     return str(model).startswith(("ws://", "wss://"))
+
+
+def _name_of(env: str | Path | EnvConfig | Mapping[str, Any]) -> str:
+    if isinstance(env, (str, Path)):
+        return Path(env).stem
+    return env.class_ if isinstance(env, EnvConfig) else str(env["class"]).rpartition(":")[2]
 
 
 def _place(run: Path | None) -> str:

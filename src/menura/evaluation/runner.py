@@ -27,7 +27,12 @@ def open_pool(
 ) -> WorkerPool:
     """Processes for the environment `{"class": …, "args": …}`: `num_workers`, else one a CPU; at most `num_envs`."""
     mapping = env.model_dump(by_alias=True) if isinstance(env, EnvConfig) else env
-    return WorkerPool(mapping, min(num_workers or len(os.sched_getaffinity(0)), num_envs), project)
+    return WorkerPool(mapping, min(num_workers or _cpus(), num_envs), project)
+
+
+def _cpus() -> int:
+    """CPUs this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_episodes(

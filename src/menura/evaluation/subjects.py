@@ -156,9 +156,9 @@ def refuse_differences(features: Features, environment: Features, whose: str) ->
         differences.append(f"action width: {features.action_dim} here, {environment.action_dim} there")
     if differences:
         raise FeatureMismatch(
-            f"environment: expected what the {whose} was made with (here), got (there) "
-            + "; ".join(differences)
-            + ". Change the environment's args, or train anew."
+            f"environment: expected what the {whose} was made with (here), got (there):\n  "
+            + "\n  ".join(differences)
+            + "\nChange the environment's args, or train anew."
         )
 
 
@@ -167,6 +167,6 @@ def refuse_missing_cameras(cameras: Sequence[str], environment: Features) -> Non
         if camera not in environment.cameras:
             raise FeatureMismatch(
                 f"environment: expected the cameras the policy looks at ({', '.join(cameras)}), "
-                f"got {', '.join(environment.cameras) or 'none'}{did_you_mean(camera, environment.cameras)} "
+                f"got {', '.join(environment.cameras) or 'none'}{did_you_mean(camera, environment.cameras) or '.'} "
                 "Add them to the environment's args."
             )

@@ -9,6 +9,7 @@ import faulthandler
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -36,7 +37,16 @@ class Slot:
         self._video: VideoWriter | None = None
 
     def run(self, job: Job) -> Reply:
-        return self._begin(job) if isinstance(job, Begin) else self._execute(job.actions)
+        try:
+            return self._begin(job) if isinstance(job, Begin) else self._execute(job.actions)
+        except MenuraError as error:
+            raise type(error)(f"{self._place()}: {error}") from error
+        except Exception:
+            print(f"In {self._place()}:", file=sys.stderr)
+            raise
+
+    def _place(self) -> str:
+        return f"episode {self._episode.index} (seed {self._episode.seed}), after {self._steps} steps"
 
     def _begin(self, episode: Begin) -> Observation:
         self._episode = episode

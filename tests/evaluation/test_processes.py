@@ -1,0 +1,83 @@
+"""Environment processes end with the process that started them, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from menura.evaluation.results import Results
+
+SCRIPT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("menura_toy", {toy!r})
+toy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(toy)
+from menura.evaluation.runner import open_pool, run_episodes
+
+# The third episode never ends; the first two do at once.
+env = {{"class": {toy!r} + ":ToyEnv", "args": {{"max_episode_steps": 10**9, "trouble": {{102: "hang"}}}}}}
+with open_pool(env, num_envs=2, num_workers=2) as pool:
+    print(*pool.pids, flush=True)
+    run_episodes(toy.ToyPolicy(), pool, seeds=range(100, 103), num_envs=2, output_dir={out!r}, videos=0)
+"""
+
+
+def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    script = tmp_path / "script.py"
+    toy = Path(__file__).with_name("toy.py")
+    script.write_text(SCRIPT.format(toy=str(toy), out=str(tmp_path / "out")))
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that Ctrl-C can be sent to the whole group, as a terminal does
+    )
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process, pids
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+def test_ctrl_c_ends_everything_and_keeps_finished_episodes(tmp_path: Path) -> None:
+    process, pids = start(tmp_path)
+    assert len(pids) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert gone(pids)
+    kept = {episode.index for episode in Results.load(tmp_path / "out").episodes}
+    assert kept
+    assert kept <= {0, 1}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+def test_a_killed_parent_leaves_no_orphans_even_in_the_middle_of_a_step(tmp_path: Path) -> None:
+    process, pids = start(tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    assert gone(pids)
