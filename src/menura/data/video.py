@@ -63,13 +63,15 @@ def video_index(path: Path) -> VideoIndex:
 
 @lru_cache(maxsize=256)
 def _read_index(path: Path, _size: int, _mtime_ns: int) -> VideoIndex:
+    import av
+
     with _open(path) as container:
         stream = container.streams.video[0]
-        stamps = [
-            (packet.pts, packet.dts, packet.is_keyframe)
-            for packet in container.demux(stream)
-            if packet.pts is not None and packet.dts is not None
-        ]
+        try:
+            packets = [(packet.pts, packet.dts, packet.is_keyframe) for packet in container.demux(stream)]
+        except av.FFmpegError as error:
+            raise DataError(f"Video {path}: damaged ({error}). Fetch it again or remove its episodes.") from error
+        stamps = [packet for packet in packets if packet[0] is not None and packet[1] is not None]
         stamps.sort()
         if not stamps:
             raise DataError(f"Video {path}: expected frames, got none. Fetch it again or remove its episodes.")
