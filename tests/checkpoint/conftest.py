@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,9 +114,27 @@ def write_policy(project: Path, source: str = POLICY) -> None:
     (project / "policy" / "look.py").write_text(source)
 
 
-def processor(policy_config: Any, datasets: tuple[str, ...] = ("demos",), **keywords: Any) -> Processor:
+def forget_project() -> None:
+    """As in a new process: the project's modules are read again."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "policy"]:
+        del sys.modules[name]
+
+
+def edit(source: Path, old: str, new: str) -> None:
+    """Change a file of the project, and make sure that Python sees that it is newer than what it compiled."""
+    text = source.read_text()
+    assert old in text
+    modified = source.stat().st_mtime + 10
+    source.write_text(text.replace(old, new))
+    os.utime(source, (modified, modified))
+    forget_project()
+
+
+def processor(
+    policy_config: Any, datasets: tuple[str, ...] = ("demos",), config: Any = CONFIG, **keywords: Any
+) -> Processor:
     data = {name: {"state": statistics(3), "action": statistics(2)} for name in datasets}
-    return Processor.build(CONFIG, FEATURES, data, policy_config, **keywords)
+    return Processor.build(config, FEATURES, data, policy_config, **keywords)
 
 
 def save(project: Path, directory: Path, **overrides: Any) -> Saved:
@@ -157,6 +177,8 @@ def helpers() -> Any:
         FEATURES=FEATURES,
         POLICY=POLICY,
         SMALL=SMALL,
+        edit=edit,
+        forget_project=forget_project,
         observations=observations,
         processor=processor,
         rehash=rehash,
