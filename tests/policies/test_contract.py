@@ -292,6 +292,17 @@ def test_a_forgotten_post_init_is_completed_and_keeps_the_weights(features, tmp_
     assert torch.equal(again.layer.weight, torch.full((3, 5), 4.0))
 
 
+def test_a_subclass_of_a_completed_class_is_completed_too(features, tmp_path):
+    class Child(Forgetful):
+        pass
+
+    build_policy(Forgetful, {}, features)
+    for _ in range(2):
+        policy = build_policy(Child, {}, features)
+    policy.save_pretrained(tmp_path)
+    assert torch.equal(Child.from_pretrained(tmp_path).layer.weight, policy.layer.weight)
+
+
 def test_complete_leaves_a_whole_model_alone():
     policy = MLPPolicy(MLPPolicyConfig(hidden_size=4))
     before = policy.action_head.weight.clone()

@@ -29,18 +29,30 @@ TRANSFORMER = {
 }
 
 
-@pytest.mark.parametrize(
-    ("model", "pooling"),
-    [
-        (RESNET, "mean"),
-        (RESNET, "pooler"),
-        ({"model_type": "vit", **TRANSFORMER}, "mean"),
-        ({"model_type": "vit", **TRANSFORMER}, "first"),
-        ({"model_type": "dinov2", **TRANSFORMER}, "first"),
-        ({"model_type": "clip_vision_model", **TRANSFORMER}, "pooler"),
-        ({"model_type": "siglip_vision_model", **TRANSFORMER}, "mean"),
-    ],
-)
+TEXT = {**{k: v for k, v in TRANSFORMER.items() if k not in ("image_size", "patch_size")}, "vocab_size": 16}
+CLIP = {"model_type": "clip", "text_config": TEXT, "vision_config": TRANSFORMER}
+MODELS = [
+    (RESNET, "mean"),
+    (RESNET, "pooler"),
+    ({"model_type": "vit", **TRANSFORMER}, "mean"),
+    ({"model_type": "vit", **TRANSFORMER}, "first"),
+    ({"model_type": "dinov2", **TRANSFORMER}, "first"),
+    (CLIP, "pooler"),
+    ({"model_type": "clip_vision_model", **TRANSFORMER}, "pooler"),
+    ({"model_type": "siglip_vision_model", **TRANSFORMER}, "mean"),
+]
+
+
+@pytest.mark.parametrize(("model", "pooling"), MODELS)
+def test_its_own_arguments_rebuild_it(model, pooling):
+    encoder = VisionEncoder(model, pooling=pooling, mean=[0.1, 0.2, 0.3])
+    again = VisionEncoder(**json.loads(json.dumps(encoder.rebuild_args())))
+    again.load_state_dict(encoder.state_dict())
+    image = torch.rand(2, 3, 32, 32)
+    assert torch.equal(again(image), encoder(image))
+
+
+@pytest.mark.parametrize(("model", "pooling"), MODELS)
 def test_any_vision_model_serves(model, pooling):
     encoder = VisionEncoder(model, pooling=pooling)
     features = encoder(torch.rand(3, 3, 40, 56))

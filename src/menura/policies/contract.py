@@ -175,7 +175,7 @@ def complete(model: PreTrainedModel) -> PreTrainedModel:
 def completed(policy_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The same class, its `__init__` finished by `complete`, so that `from_pretrained` works too."""
     original = policy_class.__init__
-    if getattr(original, "completes", False):
+    if "__init__" in vars(policy_class) and getattr(original, "completes", False):
         return policy_class
 
     @functools.wraps(original)

@@ -68,6 +68,17 @@ class VisionEncoder(nn.Module):
         self.eval()
         self.feature_dim = self(torch.zeros(1, 3, *(self.image_size or (64, 64)))).shape[1]
 
+    def rebuild_args(self) -> dict[str, Any]:
+        """Arguments (JSON-able) that make the same encoder from settings alone, for its saved weights to be loaded
+        into: a checkpoint that holds these needs neither the Hub nor the directory `model` once named."""
+        return {
+            "model": self.model.config.to_diff_dict(),
+            "pooling": self.pooling,
+            "image_size": None if self.image_size is None else list(self.image_size),
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+        }
+
     def train(self, mode: bool = True) -> VisionEncoder:
         """Stays in evaluation mode: its features are computed once and cached, and must never change."""
         super().train(False)
