@@ -113,3 +113,13 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(lab: ModuleType, tmp_path: Pat
 def test_only_the_newest_checkpoints_are_kept(lab: ModuleType, tmp_path: Path) -> None:
     lab.toy_trainer(tmp_path, max_steps=8, save_steps=2, save_total_limit=2).resume()
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_policy_whose_code_changed_is_not_gone_on_with(lab: ModuleType, tmp_path: Path) -> None:
+    lab.toy_trainer(tmp_path, max_steps=2).resume()
+    trainer = lab.toy_trainer(tmp_path, max_steps=4)
+    trainer.model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(
+        CheckpointError, match=r"weights of ToyPolicy: expected all its weights .* extra\.weight, extra"
+    ):
+        trainer.resume()

@@ -226,3 +226,18 @@ def test_no_torch_is_imported_before_a_wrong_task_is_refused() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ConfigError", "False"]
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_policies_that_see(project: Path, blind: bool) -> None:
+    result = train("seen", output_dir="out", blind=blind)
+    assert result.metrics["steps"] == 3
+    checkpoint = load_checkpoint("out", project=project)
+    assert checkpoint.processor.camera_names == ("left", "right")
+    assert checkpoint.processor.required_cameras == (() if blind else ("left", "right"))
+
+
+def test_policies_with_an_image_encoder(project: Path) -> None:
+    overrides = ["--policy.class=FeaturePolicy", "--image_encoder={class: MeanColour}"]
+    train("seen", output_dir="out", overrides=overrides)
+    assert load_checkpoint("out", project=project).policy.config.image_feature_dim == 6

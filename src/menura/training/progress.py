@@ -61,9 +61,11 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         if logs and "loss" in logs:
             self._loss = f"loss {logs['loss']:.4g}  "
-        shown = {key: value for key, value in (logs or {}).items() if key in ("eval_loss", "rollout_success_rate")}
-        for key, value in shown.items():
-            self._console.print(f"step {state.global_step}: {key} {value:.4g}", highlight=False)
+        if logs and "eval_loss" in logs:
+            self._say(state, f"held-out loss {logs['eval_loss']:.4g}")
+        if logs and "rollout_success_rate" in logs:
+            low, high = logs["rollout_success_low"], logs["rollout_success_high"]
+            self._say(state, f"{logs['rollout_success_rate']:.0%} succeed ({low:.0%} to {high:.0%} at 95 % confidence)")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -77,6 +79,9 @@ class ProgressBar(TrainerCallback):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _say(self, state: TrainerState, text: str) -> None:
+        self._console.print(f"step {state.global_step}: {text}", highlight=False, soft_wrap=True)
 
     def _show(self, args: TrainingArguments, state: TrainerState) -> None:
         steps = state.global_step - self._first_step

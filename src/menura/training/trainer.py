@@ -18,7 +18,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback, Prog
 
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes
 from menura.data import EpochSampler, collate
-from menura.errors import ConfigError, ContractError, MenuraError
+from menura.errors import CheckpointError, ConfigError, ContractError, MenuraError
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.processor import Processor
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, keep_newest, written_whole
@@ -355,6 +355,17 @@ class MenuraTrainer(Trainer):
         return f"process_{self.args.process_index}"
 
     # ---- resume ----
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse what Trainer would warn of: a checkpoint that fills only a part of the policy."""
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        for what, names in (("all its weights", missing), ("no others", list(load_result.unexpected_keys))):
+            if names:
+                raise CheckpointError(
+                    f"weights of {self.contract.policy}: expected {what} in the checkpoint, got it wrong for "
+                    f"{', '.join(names[:3])}. The policy's code changed since; train into another output_dir."
+                )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
