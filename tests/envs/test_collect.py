@@ -215,6 +215,8 @@ def test_what_is_missing_is_said(project):
         collect({"class": "Line"}, output_dir=project / "data", project=project)
     with pytest.raises(ConfigError, match="expected output_dir, or a dataset"):
         collect({"class": "Line"}, expert={"class": "Towards"}, project=project)
+    with pytest.raises(ConfigError, match="collect: episodes: Input should be greater than 0, got -1"):
+        collect("line", episodes=-1, project=project)
 
 
 class Still:
@@ -291,4 +293,4 @@ def test_a_policy_is_recorded_as_an_expert_is(line, project, monkeypatch):
     assert recorded.seeds == (0, 1)
     assert [len(episode.action) for episode in episodes_of(recorded)] == [6, 6]
     facts = json.loads((recorded.directory / FACTS).read_text())
-    assert (facts["expert"], facts["policy"]) == (None, str(run))
+    assert (facts["expert"], facts["policy"], len(facts["policy_hash"])) == (None, str(run), 64)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import menura
@@ -19,9 +21,9 @@ from menura.data.readers.lerobot_meta import OWN
 from menura.data.writer import LeRobotWriter
 from menura.envs.make import make_env
 from menura.errors import ConfigError, DataError, EnvironmentFailure
-from menura.evaluation.recorders import Recording, attempts
+from menura.evaluation.recorders import Attempt, Recording, attempts
 from menura.features import Features
-from menura.files import json_text, read_json, write_json
+from menura.files import json_text, read_json, sha256, write_json
 
 FACTS = "meta/collect.json"
 _PATIENCE = 10  # attempts for each episode asked for, before giving up
@@ -104,7 +106,7 @@ def collect(
         "keep_failures": keep_failures,
         "num_workers": num_workers,
     }
-    config = plan.config.model_copy(update={key: value for key, value in given.items() if value is not None})
+    config = _updated(plan.config, {key: value for key, value in given.items() if value is not None})
     root = Path(output_dir) if output_dir is not None else plan.root
     if root is None:
         raise ConfigError("collect: expected output_dir, or a dataset with args.root in the task, got neither.")
@@ -158,6 +160,15 @@ def _component(config: ComponentConfig | Mapping[str, Any] | None) -> dict[str, 
     return None if config is None else dict(config)
 
 
+def _updated(config: CollectConfig, values: Mapping[str, Any]) -> CollectConfig:
+    try:
+        return CollectConfig.model_validate({**config.model_dump(), **values})
+    except ValidationError as error:
+        raise ConfigError(
+            [f"collect: {problem['loc'][0]}: {problem['msg']}, got {problem['input']!r}." for problem in error.errors()]
+        ) from error
+
+
 class _Collection:
     """The dataset that is being recorded."""
 
@@ -181,6 +192,7 @@ class _Collection:
             "env": self._recording.env,
             "expert": self._recording.expert,
             "policy": self._recording.policy,
+            "policy_hash": _policy_hash(self._recording.policy),
             "seed": self._config.seed,
             "noise": self._config.noise,
             "extra_steps": self._config.extra_steps,
@@ -221,7 +233,7 @@ class _Collection:
         workers = min(self._config.num_workers or _cpus(), self._config.episodes - len(self._seeds))
         first_seed = self._config.seed + self._attempts
         begun = (self._root / OWN).exists()
-        with LeRobotWriter(self._root, features, resume=begun) as writer, self._progress(show_progress) as bar:
+        with LeRobotWriter(self._root, features, resume=begun) as writer, _progress(show_progress) as bar:
             if len(writer) != len(self._seeds):
                 raise DataError(
                     f"collect: expected a dataset that collect recorded, got {self._root} without {FACTS}. "
@@ -229,35 +241,45 @@ class _Collection:
                 )
             write_json(self._root / FACTS, facts)
             line = bar.add_task("recording", total=self._config.episodes, completed=len(self._seeds), rate="")
-            for attempt in attempts(self._recording, first_seed, workers):
-                episode = attempt.episode
-                self._attempts += 1
-                self._successes += bool(episode.success)
-                if episode.success or self._config.keep_failures:
-                    assert episode.seed is not None
-                    self._largest_step = max(self._largest_step, attempt.largest_step)
-                    writer.add_episode(replace(episode, extra={"largest_action_step": round(attempt.largest_step, 6)}))
-                    self._seeds.append(episode.seed)
-                bar.update(line, completed=len(self._seeds), rate=f"{self._successes} of {self._attempts} succeed")
-                if len(self._seeds) == self._config.episodes:
-                    break
-                if self._attempts >= _PATIENCE * self._config.episodes:
-                    raise EnvironmentFailure(
-                        f"collect: expected {self._config.episodes} successful episodes, got {len(self._seeds)} in "
-                        f"{self._attempts} attempts. See what fails with keep_failures, or lower the noise."
-                    )
+            # Closed whatever happens, so that no process goes on recording what nobody waits for.
+            with closing(attempts(self._recording, first_seed, workers)) as made:
+                while len(self._seeds) < self._config.episodes:
+                    self._take(next(made), writer)
+                    bar.update(line, completed=len(self._seeds), rate=f"{self._successes} of {self._attempts} succeed")
 
-    @staticmethod
-    def _progress(show: bool) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            disable=not show,
-        )
+    def _take(self, attempt: Attempt, writer: LeRobotWriter) -> None:
+        """Counts an attempt, and writes it when it is to be kept."""
+        episode = attempt.episode
+        self._attempts += 1
+        self._successes += bool(episode.success)
+        if episode.success or self._config.keep_failures:
+            assert episode.seed is not None
+            writer.add_episode(replace(episode, extra={"largest_action_step": round(attempt.largest_step, 6)}))
+            self._largest_step = max(self._largest_step, attempt.largest_step)
+            self._seeds.append(episode.seed)
+        elif self._attempts >= _PATIENCE * self._config.episodes:
+            raise EnvironmentFailure(
+                f"collect: expected {self._config.episodes} successful episodes, got {len(self._seeds)} in "
+                f"{self._attempts} attempts. See what fails with keep_failures, or lower the noise."
+            )
+
+
+def _progress(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not show,
+    )
+
+
+def _policy_hash(policy: str | None) -> str | None:
+    """Of the manifest, which holds the hashes of a checkpoint's files; None for an expert or a server."""
+    manifest = None if policy is None else Path(policy) / "menura.json"
+    return sha256(manifest) if manifest is not None and manifest.is_file() else None
 
 
 def _cpus() -> int:

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -59,6 +60,9 @@ class Recorder:
         self._env = make_env(recording.env, recording.project)
         self._actor = _make_actor(recording)
 
+    def attempts(self, first_seed: int) -> Iterator[Attempt]:
+        return map(self.attempt, itertools.count(first_seed))
+
     def attempt(self, seed: int) -> Attempt:
         recording = self._recording
         episode = record(self._env, self._actor, seed=seed, noise=recording.noise, extra_steps=recording.extra_steps)
@@ -68,20 +72,10 @@ class Recorder:
         self._env.close()
 
 
-def attempts(recording: Recording, first_seed: int, num_workers: int) -> Iterator[Attempt]:
+def attempts(recording: Recording, first_seed: int, num_workers: int) -> Generator[Attempt, None, None]:
     """Attempts with the seeds `first_seed`, `first_seed + 1`, …, without end; the same for any number of processes."""
-    if num_workers == 1:
-        recorder = Recorder(recording)
-        try:
-            for seed in itertools.count(first_seed):
-                yield recorder.attempt(seed)
-        finally:
-            recorder.close()
-    pool = _Pool(recording, num_workers)
-    try:
-        yield from pool.attempts(first_seed)
-    finally:
-        pool.close()
+    with closing(Recorder(recording) if num_workers == 1 else _Pool(recording, num_workers)) as maker:
+        yield from maker.attempts(first_seed)
 
 
 class _Pool:
