@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from menura.cli.options import TrustRemoteCode
 
+if TYPE_CHECKING:
+    from menura.policies.check import CheckResult
+
 app = typer.Typer(help="Check a policy or a run.", no_args_is_help=True)
-
-
-class _Result(Protocol):
-    name: str
-    ok: bool
-    message: str
 
 
 @app.command("policy")
@@ -42,7 +39,7 @@ def run(
     _print(api.check_run(directory, trust_remote_code=trust_remote_code))
 
 
-def _print(results: Iterable[_Result]) -> None:
+def _print(results: Iterable[CheckResult]) -> None:
     """One line a check; exit code 1 when one failed."""
     failed = False
     for result in results:

@@ -47,7 +47,4 @@ def evaluate(
         baselines=baselines,
         trust_remote_code=trust_remote_code,
     )
-    low, high = results.interval
-    successes = sum(episode.success for episode in results.episodes)
-    rate = f"{successes} of {len(results.episodes)} episodes succeeded"
-    typer.echo(f"{rate}: {results.success_rate:.1%}, 95 % interval {low:.1%} to {high:.1%}")
+    typer.echo(str(results))
