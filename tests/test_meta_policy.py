@@ -203,6 +203,24 @@ class TestOpenLoop:
         np.testing.assert_array_equal(got, policy.predict(states(0, 2))[:, 0])
         assert session.needs_observation(rows=[0, 3]).all()
 
+    def test_images_may_come_first_in_an_observation(self) -> None:
+        features = Features(None, FEATURES.action, {"top": CameraFeature(4, 4)}, 10.0)
+        section = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+
+        class Seeing(Tiny):
+            def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
+                self.asked.append(dict(obs_dict))
+                return torch.zeros(len(obs_dict["image"]), 6, 2)
+
+        model = Seeing(TinyConfig(n_action_steps=2))
+        policy = MetaPolicy(model, Processor.build(section, features, {"d": {"action": rows_of(2)}}, model.config))
+        session = policy.session(3)
+        obs = {"images": {"top": np.zeros((3, 4, 4, 3), np.uint8)}}
+        session.select_action(obs)
+        session.reset(rows=[1])
+        session.select_action(obs)
+        assert [len(inputs["image"]) for inputs in model.asked] == [3, 1]
+
 
 class TestHistory:
     def run(self, offsets: tuple[int, ...], n_action_steps: int, steps: int = 14) -> None:

@@ -171,7 +171,8 @@ class Session:
     def plan(self, obs: Observation, rows: Sequence[int] | None = None) -> list[Float32]:
         """The actions (n, A) that each row executes, in physical units, until its next observation is needed.
 
-        `obs` holds the rows in their order, without a time axis.
+        `obs` holds the rows in their order, without a time axis. Whoever plans executes the whole plan: nothing stays
+        queued for `select_action`.
         """
         chosen = self._chosen(rows)
         self._check_rows(obs, len(chosen))
@@ -179,7 +180,8 @@ class Session:
             self._remember(row, obs, index)
         due = [index for index, row in enumerate(chosen) if row.executor.due]
         if due:
-            chunks = self._predict(obs, due, [chosen[index] for index in due])
+            asking = obs if len(due) == len(chosen) else _pick(obs, due)
+            chunks = self._predict(asking, [chosen[index] for index in due])
             for index, chunk in zip(due, chunks, strict=True):
                 chosen[index].executor.receive(chunk)
         plans = []
@@ -241,13 +243,11 @@ class Session:
         for step in [step for step in row.history if 0 < step < oldest]:
             del row.history[step]
 
-    def _predict(self, obs: Observation, due: list[int], rows: list[_Row]) -> list[Float32]:
-        """One chunk (T, A) for each of `rows`, which are at the positions `due` of `obs`."""
+    def _predict(self, obs: Observation, rows: list[_Row]) -> list[Float32]:
+        """One chunk (T, A) for each of `rows`, whose newest observations are those of `obs`."""
         is_pad: NDArray[np.bool_] | None = None
         if len(self._offsets) > 1 or self._offsets[0] != 0:
             obs, is_pad = self._with_history(rows)
-        elif len(due) != len(next(iter(obs.values()))) or self.exact:
-            obs = _pick(obs, due)
         generators = [row.generator for row in rows if row.generator is not None] or None
         if not self.exact:
             return list(self.policy.predict(obs, generator=generators, observation_is_pad=is_pad))
