@@ -15,7 +15,7 @@ import torch
 from menura.checkpoint import save_checkpoint
 from menura.data.episode import Episode
 from menura.data.readers.base import Reader
-from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
+from menura.errors import CheckpointError, ConfigError, ContractError, DataError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
 from menura.evaluation.replay import replay
 from menura.evaluation.results import Results
@@ -155,6 +155,8 @@ def test_settings_and_environment_can_be_given(run: Path, toy_env: Any, tmp_path
     )
     assert overridden.protocol["environment"]["max_episode_steps"] == 9
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"results.json", "report.html"}
+    with pytest.raises(CheckpointError, match="got no directory"):
+        evaluate(run.with_name("tyo"), progress=False)
     (run / "run.yaml").unlink()
     with pytest.raises(ConfigError, match="expected an environment"):
         evaluate(run, progress=False)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from menura.config import EnvConfig, EvaluationConfig, ResolvedTask, load_env, load_task
-from menura.errors import ConfigError
+from menura.errors import CheckpointError, ConfigError
 from menura.evaluation.baselines import blind_run_of
 from menura.evaluation.policy import evaluate_policy
 from menura.evaluation.report import Section, write_report
 from menura.evaluation.results import Results
+from menura.evaluation.subjects import RandomPolicy
+from menura.files import recover_directory
 
 if TYPE_CHECKING:
     from menura.meta_policy import Execution, MetaPolicy
@@ -22,7 +24,7 @@ REPORT_FILE = "report.html"
 
 
 def evaluate(
-    model: str | Path | MetaPolicy,
+    model: str | Path | MetaPolicy | RandomPolicy,
     env: str | Path | EnvConfig | Mapping[str, Any] | None = None,
     *,
     output_dir: str | Path | None = None,
@@ -49,17 +51,18 @@ def evaluate(
     What is None is as the run's own task says (`run.yaml`, sections `env` and `evaluation`).
 
     Args:
-        model: a run, a checkpoint, a server's address (`ws://host:port`), or a MetaPolicy.
+        model: a run, a checkpoint, a server's address (`ws://host:port`), a MetaPolicy, or a RandomPolicy.
         env: the name of `configs/env/<name>.yaml`, the path of an environment's or a task's YAML, or `{class, args}`;
             the task's own by default.
         output_dir: where everything is written. By default `<run>/evaluation`, in another environment than the run's
             own `<run>/evaluation-<environment>`; nowhere for a MetaPolicy or a server.
         blind: the blind baseline; `<run>-blind` by default, when it is there.
         overrides: of the task, as on the command line: `env.args.max_episode_steps=400`.
-        others: see `menura.evaluation.policy.evaluate_policy`.
+        The others: see `menura.evaluation.policy.evaluate_policy`.
 
     Raises:
-        ConfigError: no environment is known. FeatureMismatch, EnvironmentFailure: see `evaluate_policy`.
+        CheckpointError: there is no such run. ConfigError: no environment is known.
+        FeatureMismatch, EnvironmentFailure: see `evaluate_policy`.
     """
     run = Path(model) if isinstance(model, (str, Path)) and not _is_address(model) else None
     task = _task_of(run, overrides, project)
@@ -74,7 +77,7 @@ def evaluate(
         blind = blind_run_of(run)
     loading = {"device": device, "trust_remote_code": trust_remote_code, "project": project}
     results = evaluate_policy(
-        _policy(model, **loading),
+        _load(model, **loading) if isinstance(model, (str, Path)) else model,
         load_env(chosen, project) if isinstance(chosen, (str, Path)) else chosen,
         episodes=_or(episodes, config.episodes),
         seed=_or(seed, config.seed),
@@ -88,7 +91,7 @@ def evaluate(
         stop_at_success=stop_at_success,
         resume=resume,
         baselines=baselines,
-        blind=_policy(blind, **loading) if blind is not None else None,
+        blind=_load(blind, **loading) if isinstance(blind, (str, Path)) else blind,
         project=project,
         progress=progress,
     )
@@ -103,18 +106,19 @@ def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -
     """The task a run was trained with; a checkpoint in a run without a `run.yaml` of its own has the run's."""
     if run is None:
         return None
+    recover_directory(run)
+    if not run.is_dir():
+        raise CheckpointError(f"model: expected a run or a checkpoint, got no directory {run}. Train it first.")
     for directory in (run, run.resolve().parent):
         if (directory / RUN_FILE).is_file():
             return load_task(directory / RUN_FILE, overrides, project)
     return None
 
 
-def _policy(model: str | Path | MetaPolicy, **loading: Any) -> MetaPolicy:
+def _load(path: str | Path, **loading: Any) -> MetaPolicy:
     from menura.meta_policy import MetaPolicy
 
-    if isinstance(model, (str, Path)):
-        return MetaPolicy.from_pretrained(model, **loading)
-    return model
+    return MetaPolicy.from_pretrained(path, **loading)
 
 
 def _execution(config: EvaluationConfig) -> Execution:
