@@ -19,6 +19,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
     "files": 0,
+    "source": 0,
+    "source": 0,
     "components": 1,
     "config": 1,
     "features": 2,
@@ -34,6 +36,7 @@ LEVELS = {
     "evaluation": 5,
     "training": 5,
     "serving": 5,
+    "conformance": 6,
     "api": 6,
     "cli": 7,
 }
