@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import set_seed
 
 from menura.checkpoint import load_checkpoint
 from menura.config import load_task
@@ -63,6 +64,7 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
 
     task = load_task(directory / "run.yaml", project=project, need_data=True)
     blind = checkpoint.processor.blind
+    set_seed(checkpoint.manifest.seed)  # as training did: an image encoder may have random weights
     trained = gather(task, seed=checkpoint.manifest.seed, blind=blind, hold_out=False)
     changed = [
         name for name, print_ in trained.fingerprints.items() if checkpoint.manifest.datasets.get(name) != print_
