@@ -265,6 +265,14 @@ class TestImageEncoder:
         with pytest.raises(ContractError, match="image_encoder: expected"):
             Processor.from_pretrained(tmp_path)
 
+    def test_an_encoder_needs_its_specification(self) -> None:
+        for given in ({"image_encoder": Encoder()}, {"image_encoder_spec": self.SPEC}):
+            with pytest.raises(ContractError, match="with its specification, or neither"):
+                build(**given)
+
+    def test_a_policy_without_images_has_no_encoder(self) -> None:
+        assert self.make(uses=("state",)).image_encoder is None
+
     def test_an_encoder_of_another_width_is_refused(self) -> None:
         processor = self.make()
         processor.image_encoder.feature_dim = 5
@@ -300,9 +308,10 @@ class TestBuild:
             build(features=Features(FEATURES.state, FEATURES.action, cameras), image_size=None)
 
     def test_without_state(self) -> None:
-        features = Features(None, FEATURES.action, FEATURES.cameras)
-        processor = build(features=features, statistics={"demos": {"action": statistics(2)}})
-        assert set(processor.prepare(observation(state=None))) == {"image", "task"}
+        for none in (None, VectorFeature(())):
+            features = Features(none, FEATURES.action, FEATURES.cameras)
+            processor = build(features=features, statistics={"demos": {"action": statistics(2)}})
+            assert set(processor.prepare(observation(state=None))) == {"image", "task"}
 
 
 class TestDisk:

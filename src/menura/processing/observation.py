@@ -25,7 +25,7 @@ def prepare_observation(observation: Mapping[str, Any], settings: ProcessorSetti
         if key not in RAW_KEYS:
             raise FeatureMismatch(f"observation: expected keys {list(RAW_KEYS)}, got {key!r}{_did_you_mean(key)}.")
     batch: dict[str, Any] = {}
-    if "state" in settings.keys and settings.features.state is not None:
+    if "state" in settings.keys and settings.features.state_dim:
         batch["state"] = torch.from_numpy(_state(observation, settings))
     if settings.camera_names and not settings.blind:
         batch["image"] = torch.from_numpy(_images(observation, settings))

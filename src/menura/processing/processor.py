@@ -109,7 +109,7 @@ class Processor:
         if features.state_dim:
             state = normalizer("state", settings.state, settings.state_mask)
         action = normalizer("action", settings.action, settings.action_mask)
-        return cls(settings, state, action, image_encoder if settings.image_encoder is not None else None)
+        return cls(settings, state, action, image_encoder if settings.camera_names else None)
 
     @property
     def features(self) -> Features:
