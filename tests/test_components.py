@@ -160,6 +160,17 @@ def test_not_found(project: Write) -> None:
     assert refused("polcy", "X", folder) == "component: no kind is named 'polcy'; did you mean policy?"
 
 
+def test_an_exact_name_without_its_colon(project: Write) -> None:
+    folder = project(**{"env/mine.py": "class MyDoor: pass\n"})
+    assert "; did you mean env.mine:MyDoor? " in refused("env", "env.mine.MyDoor", folder)
+    assert "; did you mean a class in it, env/mine.py:Class? " in refused("env", "env/mine.py", folder)
+
+
+def test_a_virtual_environment_named_env_is_not_searched(project: Write) -> None:
+    folder = project(**{"env/pyvenv.cfg": "", "env/lib/gym.py": "class Door: pass\n"})
+    assert "no env class is named 'Door'" in refused("env", "Door", folder)
+
+
 def test_found_twice(project: Write) -> None:
     folder = project(**{"env/a.py": "class Door: pass\n", "env/b/c.py": "\nclass Door: pass\n"})
     assert refused("env", "Door", folder) == (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -232,10 +233,13 @@ def _open(file: Path, module: str | None, project: Path) -> SourceModule:
 
 
 def _python_files(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*.py")):
-        inner = file.relative_to(folder).parts
-        if not any(part.startswith((".", "__pycache__")) for part in inner):
-            yield file
+    """Every Python file below a folder, in a fixed order; not those of a virtual environment, which may be `env/`."""
+    for place, folders, files in os.walk(folder):
+        if "pyvenv.cfg" in files:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
+        yield from (Path(place, name) for name in sorted(files) if name.endswith(".py"))
 
 
 def _own_modules(project: Path) -> list[str]:
@@ -270,7 +274,16 @@ def _not_found(kind: str, name: str, project: Path) -> str:
     own = ", ".join(BUILT_IN[kind]) or "none"
     places = f"{kind}/ of the project, Menura's own ({own}), entry points menura.{kind}"
     unread = f". Not readable: {'; '.join(broken)}" if broken else ""
-    return f"no {kind} class is named {name!r}{_near(name, sorted(names)) or '.'} Looked in {places}{unread}"
+    hint = _exact_hint(name) or _near(name, sorted(names)) or "."
+    return f"no {kind} class is named {name!r}{hint} Looked in {places}{unread}"
+
+
+def _exact_hint(name: str) -> str:
+    """For an exact name that lacks its colon."""
+    if name.endswith(".py"):
+        return f"; did you mean a class in it, {name}:Class?"
+    module, _, class_name = name.rpartition(".")
+    return f"; did you mean {module}:{class_name}?" if module else ""
 
 
 def _near(name: str, names: Iterable[str]) -> str:

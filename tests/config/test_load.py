@@ -329,13 +329,13 @@ def test_a_task_that_is_not_there(write: Write, name: str, message: str) -> None
     assert str(caught.value) == message
 
 
-def _packaged() -> list[str]:
-    return sorted(file.stem for file in (PACKAGE / "configs/policy").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("name", _packaged())
-def test_packaged_policies_load(write: Write, name: str) -> None:
-    assert load_task(write(f"policy: {name}\n")).config.policy.class_.endswith("Policy")
+@pytest.mark.parametrize("file", sorted((PACKAGE / "configs").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_packaged_yaml_loads(write: Write, file: Path) -> None:
+    kind = file.parent.name
+    if kind == "task":
+        assert load_task(file.stem, project=write(COOL).parents[2]).name == file.stem
+    else:
+        load_task(write(f"{'' if kind == 'policy' else COOL}{kind}: {file.stem}\n"))
 
 
 def test_the_command_line_knows_every_section() -> None:
