@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -75,3 +78,13 @@ def test_the_protocol_says_under_what_a_rate_was_measured(point_env):
     assert protocol["success_rule"] == "within 0.1 of the goal"
     assert protocol["max_episode_steps"] == 20
     assert protocol["features"] == point_env.features.to_dict()
+
+
+def test_environments_are_imported_without_torch_or_a_simulator():
+    script = """
+import sys
+import menura.envs.aloha, menura.envs.metaworld, menura.envs.gym, menura.evaluation.recorders
+print([name for name in ("torch", "transformers", "mujoco", "dm_control", "metaworld") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -135,8 +135,8 @@ class AlohaEnv(SimEnv):
 
     def object_positions(self) -> NDArray[np.float64]:
         """(objects, 3) x, y, z in metres, whether or not the state tells them."""
-        poses = self._physics.data.qpos[_FIRST_OBJECT:].reshape(len(self._objects), 7)
-        positions: NDArray[np.float64] = poses[:, :3].copy()
+        free_joints = self._physics.data.qpos[_FIRST_OBJECT:].reshape(len(self._objects), 7)
+        positions: NDArray[np.float64] = free_joints[:, :3].copy()
         return positions
 
     def start(self, seed: int) -> None:
