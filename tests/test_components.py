@@ -336,6 +336,12 @@ def test_the_config_class_of_a_policy(project: Write, policy: str) -> None:
     assert config.parameters().names == ("width",)
 
 
+def test_a_class_named_like_its_base(project: Write) -> None:
+    source = "from env.other import Door\nclass Door(Door): pass\n"
+    folder = project(**{"env/mine.py": source})
+    assert find("env", "Door", folder).parameters().var_keyword
+
+
 def test_circles_of_imports_end(project: Write) -> None:
     folder = project(
         **{"env/a.py": "from env.b import Base\nclass Door(Base): pass\n", "env/b.py": "from env.a import Base\n"}

@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
-from menura.errors import ComponentError, nearest
+from menura.errors import ComponentError, MenuraError, nearest
 from menura.source import UNKNOWN, Parameters, SourceClass, SourceModule, class_line, module_file
 
 # kind -> name in YAML -> where the class is.
@@ -84,6 +84,8 @@ class Found:
         """Import the one module and return the class; ComponentError names the file and line of whatever fails."""
         try:
             module = self._import()
+        except MenuraError:
+            raise  # says all there is to say
         except (Exception, SystemExit) as error:
             raise ComponentError(_import_failure(self, error)) from error
         value = getattr(module, self.name, None)

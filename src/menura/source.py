@@ -93,7 +93,7 @@ class SourceModule:
         """The dotted name an import means. `from .x` in a file without a dotted name means its neighbour `x`."""
         if statement.level == 0:
             return statement.module or ""
-        parts = (self.name or "").split(".") if self.name else []
+        parts = self.name.split(".") if self.name else []
         if self.file.name != "__init__.py":
             parts = parts[:-1]
         parts = parts[: len(parts) - (statement.level - 1)] if statement.level > 1 else parts
@@ -146,7 +146,8 @@ class SourceClass:
         for base in self.node.bases:
             expression = base.value if isinstance(base, ast.Subscript) else base  # Generic[T]
             name = ast.unparse(expression)
-            yield name, self.module.find_class(name)
+            found = self.module.find_class(name)
+            yield name, None if found is not None and found.node is self.node else found  # class X(X)
 
     def assigned(self, name: str) -> str | None:
         """The (dotted) name that an attribute is set to or annotated with in this class's own body."""

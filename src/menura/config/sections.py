@@ -42,11 +42,7 @@ def missing_file_message(kind: str, name: str, project: Path) -> str:
     near = nearest(name, config_names(kind, project))
     hint = f"; did you mean {near}?" if near else ""
     places = " or ".join(shown(folder / f"{name}.yaml", project) for folder in _folders(kind, project))
-    return (
-        f"no {kind} is named {name!r}{hint} Looked for {places}"
-        if hint
-        else (f"no {kind} is named {name!r}. Looked for {places}")
-    )
+    return f"no {kind} is named {name!r}{hint or '.'} Looked for {places}"
 
 
 def find_task(task: str | Path, project: Path | None) -> tuple[Path, Path]:
@@ -111,7 +107,7 @@ class Composer:
         section = task.part((kind,))
         if kind == "training" and "base" not in value:
             default = config_file(kind, "default", self._project)
-            below = self._file(kind, "default", default, "default", ()) if default else None
+            below = self._file(kind, default, "default", ()) if default else None
             return merge(below, section) if below is not None else section
         return self._based(kind, section, ())
 
@@ -141,9 +137,9 @@ class Composer:
                 message += f". A class is written {{class: {name}}}"
             self._problems.add(kind, message, origin)
             return None
-        return self._file(kind, name, file, "section", (*names, name))
+        return self._file(kind, file, "section", (*names, name))
 
-    def _file(self, kind: str, name: str, file: Path, rank: OriginKind, names: tuple[str, ...]) -> Tree | None:
+    def _file(self, kind: str, file: Path, rank: OriginKind, names: tuple[str, ...]) -> Tree | None:
         section = read_yaml(file, rank, self._problems)
         return self._based(kind, section, names) if section is not None else None
 
