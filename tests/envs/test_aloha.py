@@ -160,3 +160,24 @@ def test_inverse_kinematics_comes_back_to_the_joints_it_came_from(env):
     assert error < 1e-3
     assert arm.forward(found)[0] == pytest.approx(position, abs=1e-3)
     assert arm.forward(found)[1] == pytest.approx(rotation, abs=1e-2)
+
+
+def test_a_simulation_that_diverges_loses_the_episode_and_not_the_run(env):
+    rng = np.random.default_rng(0)
+    low, high = env.action_space.low, env.action_space.high
+    diverged = False
+    for seed in range(20):
+        env.reset(seed=seed)
+        for _ in range(env.max_episode_steps):
+            _, terminated, truncated, info = env.advance(rng.uniform(low, high).astype(np.float32))
+            if terminated:
+                assert info == {"diverged": True, "success": False}
+                assert np.isfinite(env.observe()["state"]).all()
+                diverged = True
+            if terminated or truncated:
+                break
+        if diverged:
+            break
+    assert diverged
+    env.reset(seed=0)
+    assert env.advance(START)[1] is False

@@ -9,6 +9,7 @@ Source: Zhao et al., "Learning Fine-Grained Bimanual Manipulation with Low-Cost 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -99,6 +100,7 @@ class AlohaEnv(SimEnv):
             )
         spec = TASKS[task]
         self._physics, self._task, self._place_objects = _load(spec)
+        self._diverged: type[Exception] = importlib.import_module("dm_control.rl.control").PhysicsError
         model = self._physics.model.ptr
         names = [model.camera(i).name for i in range(model.ncam)]
         self._cameras = parse_cameras(cameras or {}, {"view": _VIEW}, names)
@@ -146,7 +148,11 @@ class AlohaEnv(SimEnv):
 
     def apply(self, action: Float32) -> Outcome:
         self._task.before_step(action.astype(np.float64), self._physics)
-        self._physics.step(round(1 / FPS / self._physics.timestep()))
+        try:
+            self._physics.step(round(1 / FPS / self._physics.timestep()))
+        except self._diverged:
+            # Wild targets, such as a random policy's, can make the simulation diverge: that episode is lost.
+            return Outcome(0.0, success=False, terminated=True, info={"diverged": True})
         reward = int(self._task.get_reward(self._physics))
         return Outcome(float(reward), success=reward == self._task.max_reward)
 
@@ -172,6 +178,7 @@ class AlohaEnv(SimEnv):
 def _load(spec: AlohaTask) -> tuple[Any, Any, Callable[[int], None]]:
     """Physics, task, and the function that sets where the objects start for a seed."""
     choose_backend()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # dm_control warns of what `apply` makes an outcome
     try:
         constants = importlib.import_module("gym_aloha.constants")
         tasks = importlib.import_module("gym_aloha.tasks.sim")
