@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +30,7 @@ from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
+from menura.serving.server import PolicyServer
 
 CONFIG = SimpleNamespace(state="identity", action="zscore", state_mask=None, action_mask=None, resize="stretch")
 
@@ -160,6 +165,33 @@ def test_settings_and_environment_can_be_given(run: Path, toy_env: Any, tmp_path
     (run / "run.yaml").unlink()
     with pytest.raises(ConfigError, match="expected an environment"):
         evaluate(run, progress=False)
+
+
+@contextmanager
+def serving(meta: MetaPolicy) -> Iterator[str]:
+    """The address of a server of `meta`."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    policy_server = PolicyServer(meta, port=0)
+    server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result()
+    yield f"ws://127.0.0.1:{policy_server.port}"
+    loop.call_soon_threadsafe(server.close)
+    asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_obs_steps": 2}])
+def test_a_served_policy_does_what_it_does_here(features: Features, toy_env: Any, settings: dict[str, Any]) -> None:
+    meta = MetaPolicy(*parts(features, **settings), checkpoint_hash="abc")
+    here = evaluate(meta, toy_env(), exact=True, **OPTIONS)
+    with serving(meta) as address:
+        there = evaluate(address, toy_env(), **OPTIONS)
+    assert there.episodes == here.episodes
+    assert there.policy == {"name": f"policy at {address}", "hash": "abc"}
+    assert there.fingerprint == here.fingerprint
 
 
 class Recorded(Reader):

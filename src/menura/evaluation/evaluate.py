@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from menura.evaluation.subjects import RandomPolicy
 from menura.files import recover_directory
 
 if TYPE_CHECKING:
+    from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import Execution, MetaPolicy
 
 RUN_FILE = "run.yaml"
@@ -76,25 +78,26 @@ def evaluate(
     if blind is None and baselines and run is not None:
         blind = blind_run_of(run)
     loading = {"device": device, "trust_remote_code": trust_remote_code, "project": project}
-    results = evaluate_policy(
-        _load(model, **loading) if isinstance(model, (str, Path)) else model,
-        load_env(chosen, project) if isinstance(chosen, (str, Path)) else chosen,
-        episodes=_or(episodes, config.episodes),
-        seed=_or(seed, config.seed),
-        num_envs=_or(num_envs, config.num_envs),
-        num_workers=_or(num_workers, config.num_workers),
-        output_dir=output_dir,
-        videos=_or(videos, config.videos),
-        video_fps=_or(video_fps, config.video_fps),
-        execution=_or(execution, _execution(config)),
-        exact=_or(exact, config.exact),
-        stop_at_success=stop_at_success,
-        resume=resume,
-        baselines=baselines,
-        blind=_load(blind, **loading) if isinstance(blind, (str, Path)) else blind,
-        project=project,
-        progress=progress,
-    )
+    with _opened(model, **loading) as policy:
+        results = evaluate_policy(
+            policy,
+            load_env(chosen, project) if isinstance(chosen, (str, Path)) else chosen,
+            episodes=_or(episodes, config.episodes),
+            seed=_or(seed, config.seed),
+            num_envs=_or(num_envs, config.num_envs),
+            num_workers=_or(num_workers, config.num_workers),
+            output_dir=output_dir,
+            videos=_or(videos, config.videos),
+            video_fps=_or(video_fps, config.video_fps),
+            execution=_or(execution, _execution(config)),
+            exact=_or(exact, config.exact),
+            stop_at_success=stop_at_success,
+            resume=resume,
+            baselines=baselines,
+            blind=_load(blind, **loading) if isinstance(blind, (str, Path)) else blind,
+            project=project,
+            progress=progress,
+        )
     if output_dir is not None:
         title = task.name if task is not None else str(results.policy["name"])
         section = Section(title, results, Path(output_dir), run, _command(model, env, results, overrides, baselines))
@@ -113,6 +116,22 @@ def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -
         if (directory / RUN_FILE).is_file():
             return load_task(directory / RUN_FILE, overrides, project)
     return None
+
+
+@contextmanager
+def _opened(
+    model: str | Path | MetaPolicy | RandomPolicy, **loading: Any
+) -> Iterator[MetaPolicy | ServedPolicy | RandomPolicy]:
+    """What is evaluated; a connection to a server is closed at the end."""
+    if not isinstance(model, (str, Path)):
+        yield model
+    elif not _is_address(model):
+        yield _load(model, **loading)
+    else:
+        from menura.evaluation.served import ServedPolicy
+
+        with closing(ServedPolicy(str(model))) as served:
+            yield served
 
 
 def _load(path: str | Path, **loading: Any) -> MetaPolicy:

@@ -14,6 +14,7 @@ from menura.evaluation.runner import open_pool, run_episodes
 from menura.evaluation.subjects import PolicySubject, RandomPolicy
 
 if TYPE_CHECKING:
+    from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import Execution, MetaPolicy
 
 # A policy below this size gains nothing from a second thread on the CPU, and loses much where processes compete.
@@ -21,7 +22,7 @@ _SMALL = 20_000_000
 
 
 def evaluate_policy(
-    policy: MetaPolicy | RandomPolicy,
+    policy: MetaPolicy | ServedPolicy | RandomPolicy,
     env: EnvConfig | Mapping[str, Any],
     *,
     episodes: int = 50,
@@ -87,9 +88,11 @@ def evaluate_policy(
 
 
 @contextmanager
-def _threads_for(policy: MetaPolicy | RandomPolicy) -> Iterator[None]:
+def _threads_for(policy: MetaPolicy | ServedPolicy | RandomPolicy) -> Iterator[None]:
     """One torch thread for a small policy on the CPU; as before afterwards."""
-    if isinstance(policy, RandomPolicy):
+    from menura.meta_policy import MetaPolicy
+
+    if not isinstance(policy, MetaPolicy):
         yield
         return
     import torch
