@@ -98,7 +98,8 @@ def gather(task: ResolvedTask, *, seed: int, blind: bool, hold_out: bool) -> Ing
         image_encoder=encoder,
         image_encoder_spec=None if config.image_encoder is None else config.image_encoder.model_dump(by_alias=True),
     )
-    weights = [dataset.weight for dataset in config.datasets]
+    given = [dataset.weight for dataset in config.datasets if dataset.weight is not None]
+    weights = given if len(given) == len(parts) else None  # all or none: the configuration sees to that
     return Ingredients(
         readers,
         train=_joined(parts, weights, seed),
@@ -138,7 +139,7 @@ def _windows(
     )
 
 
-def _joined(parts: list[Windows], weights: list[float], seed: int) -> Windows | Mixture:
+def _joined(parts: list[Windows], weights: list[float] | None, seed: int) -> Windows | Mixture:
     return parts[0] if len(parts) == 1 else Mixture(parts, weights, seed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from menura.config import load_task
-from menura.training.run_directory import begin, claimed, default_directory, set_aside
+from menura.training.run_directory import begin, claimed, default_directory, is_main_process, set_aside, status_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def train(
     """
     resolved = load_task(task, overrides, project, need_data=True)
     run = Path(output_dir) if output_dir is not None else default_directory(resolved.name, blind)
-    if not resume:
+    if not resume and is_main_process():
         set_aside(run)
     with claimed(run):
-        status = begin(run, resolved, blind)
+        # The other processes follow the main one, which is perhaps not here yet.
+        status = begin(run, resolved, blind) if is_main_process() else status_of(run, resume)
 
         from menura.training.assembly import finished_metrics, run_training  # torch, transformers: seconds
 

@@ -83,10 +83,16 @@ def begin(run: Path, task: ResolvedTask, blind: bool) -> Status:
             f"{run}: expected a new or empty directory or a run, got one with {strangers[0]!r}. "
             "Choose another output_dir."
         )
-    if (run / MANIFEST).is_file():
-        return "finished"
-    if is_main_process():
+    status = status_of(run)
+    if status != "finished":
         write_text(run / RUN_FILE, task.to_yaml())
+    return status
+
+
+def status_of(run: Path, resume: bool = True) -> Status:
+    """How far a run is, which begins anew without `resume`."""
+    if resume and (run / MANIFEST).is_file():
+        return "finished"
     return "interrupted" if checkpoints(run) else "new"
 
 
