@@ -134,7 +134,9 @@ def test_every_spelling_of_an_override(write: Write, overrides: list[str]) -> No
 
 def test_overrides_of_list_items_keep_the_list(write: Write) -> None:
     task = write(COOL + "datasets:\n- data/cube\n- class: MyData\n  args: {path: data/cube}\n")
-    resolved = load_task(task, ["--datasets.0.weight", "2", "--datasets.1.args.stride", "5"])
+    resolved = load_task(
+        task, ["--datasets.0.weight", "2", "--datasets.1.weight", "1", "--datasets.1.args.stride", "5"]
+    )
     assert [dataset.weight for dataset in resolved.config.datasets] == [2, 1]
     assert resolved.config.datasets[1].args["stride"] == 5
     assert resolved.locate("datasets.1.args.stride") == "command line"

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from menura.config import load_task
+from menura.config.yaml_tree import format_value
 from menura.errors import ConfigError
 
 COOL = "policy: {class: MyCoolPolicy}\n"
@@ -188,6 +192,11 @@ TABLE = {
     "a camera of no height": wrong(
         COOL + "collect:\n  cameras: {top: [0, 84]}\n",
         "collect.cameras.top.0: expected a number greater than 0, got 0 (configs/task/x.yaml:3)",
+    ),
+    "a weight for some": wrong(
+        COOL
+        + "datasets:\n- {class: MyData, args: {path: data/cube}, weight: 1}\n- {class: MyData, args: {path: data/cube}}\n",
+        "datasets.1: expected a weight for every dataset or for none, got some (configs/task/x.yaml:4)",
     ),
     "a weight of zero": wrong(
         COOL + "datasets:\n- class: MyData\n  args: {path: data/cube}\n  weight: 0\n",
@@ -507,3 +516,50 @@ def test_message(case: Wrong, write: Callable[..., Path]) -> None:
 
 def test_the_table_is_long_enough() -> None:
     assert len(TABLE) >= 45
+
+
+KEYS = [
+    *("datasets", "policy", "env", "training", "evaluation", "processor", "collect", "data", "image_encoder", "name"),
+    *("class", "args", "base", "weight", "path", "chunk_size", "n_action_steps", "camera_names", "image_size", "ema"),
+    *(
+        "rollouts",
+        "max_steps",
+        "num_train_epochs",
+        "cameras",
+        "state_mask",
+        "state_dim",
+        "project",
+        "videos",
+        "<<",
+        "x",
+    ),
+]
+WORDS = [
+    "ChunkPolicy",
+    "MyEnv",
+    "default",
+    "act",
+    "${x}",
+    "${",
+    "a:b",
+    "x.py",
+    "",
+    "policy/my_cool_policy.py:ChunkPolicy",
+]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 30) | st.floats(allow_nan=False) | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=5), st.sampled_from(KEYS), ANYTHING)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_whatever_is_written_is_loaded_or_refused(
+    write: Callable[..., Path], content: dict[str, object], key: str, value: object
+) -> None:
+    task = write("".join(f"{name}: {format_value(part)}\n" for name, part in {**content, "env": None}.items()))
+    with contextlib.suppress(ConfigError):
+        load_task(
+            task, [f"--policy.args.{key}={format_value(value)}", f"--{key}={format_value(value)}"], need_data=True
+        )

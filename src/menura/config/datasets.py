@@ -55,6 +55,7 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
             place: KeyPath = ("datasets", index, "name")
             problems.add(dotted(place), f"{told(name)} is the name of datasets.{names[name]} too", tree.origin(place))
         names.setdefault(name, index)
+    _check_weights(datasets, tree, problems)
     if not need_data:
         return
     if not datasets:
@@ -64,6 +65,18 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
         if not path.exists():
             message = f"no such file or folder: {args[name]}{_near(path, args[name])}"
             problems.add(dotted(key), message, tree.origin(key))
+
+
+def _check_weights(datasets: Any, tree: Tree, problems: Problems) -> None:
+    """Report weights given to some datasets only: what share the others should have is anybody's guess."""
+    mappings = (
+        [dataset for dataset in datasets or () if isinstance(dataset, dict)] if isinstance(datasets, list) else []
+    )
+    weighted = [dataset.get("weight") is not None for dataset in mappings]
+    if any(weighted) and not all(weighted):
+        place: KeyPath = ("datasets", weighted.index(False))
+        message = "expected a weight for every dataset or for none, got some"
+        problems.add(dotted(place), message, tree.origin(place) or tree.origin(("datasets",)))
 
 
 def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:

@@ -9,25 +9,38 @@ from menura.config.origins import KeyPath, Problems, Tree, dotted
 
 
 def interpolate(tree: Tree, problems: Problems) -> None:
-    """Replace every `${…}` by what it stands for."""
+    """Replace every `${…}` by what it stands for; what cannot be is reported and becomes null."""
     places = list(_interpolated(tree.value, ()))
     if not places:
         return
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    def report(path: KeyPath, error: Exception) -> None:
+        reason = str(error).splitlines()[0]
+        problems.add(dotted(path), f"cannot be interpolated: {reason}", tree.origin(path))
+        _put(tree, path, None)
+
+    for path in places:
+        try:
+            OmegaConf.create({"value": tree.get(path)})
+        except OmegaConfBaseException as error:  # one that is malformed would spoil the whole
+            report(path, error)
     source = OmegaConf.create(tree.value)
     for path in places:
         node: Any = source
         try:
             for part in path:
                 node = node[part]
+            value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            problems.add(dotted(path), f"cannot be interpolated: {reason}", tree.origin(path))
-            continue
-        value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        tree.get(path[:-1])[path[-1]] = value
+            report(path, error)
+        else:
+            _put(tree, path, value)
+
+
+def _put(tree: Tree, path: KeyPath, value: Any) -> None:
+    tree.get(path[:-1])[path[-1]] = value
 
 
 def _interpolated(value: Any, path: KeyPath) -> Iterator[KeyPath]:

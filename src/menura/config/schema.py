@@ -26,10 +26,10 @@ class ComponentConfig(Section):
 
 
 class DatasetConfig(ComponentConfig):
-    """A dataset of the mixture. `weight` is its share of the samples relative to the other datasets."""
+    """A dataset of the mixture. `weight` is its share of the samples relative to the others; without, its frames are."""
 
     name: str | None = None
-    weight: float = Field(default=1.0, gt=0)
+    weight: float | None = Field(default=None, gt=0)
 
 
 class EnvConfig(ComponentConfig):
