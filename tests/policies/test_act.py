@@ -171,6 +171,16 @@ def test_a_checkpoint_does_not_need_the_pretrained_backbone_any_more(pretrained,
     assert torch.equal(again.eval().select_action(obs), policy.select_action(obs))
 
 
+def test_the_transformers_start_from_glorot_and_the_style_near_its_prior():
+    torch.manual_seed(0)
+    policy = small(hidden_size=128, feedforward_size=256)
+    layer = policy.encoder[0]
+    for weight in (layer.attention.attention.in_proj_weight, layer.feedforward.layers[0].weight):
+        fan_out, fan_in = weight.shape
+        assert float(weight.std()) == pytest.approx(math.sqrt(2 / (fan_in + fan_out)), rel=0.05)
+    assert float(policy(state=torch.randn(64, 5), actions=torch.randn(64, 6, 3))["kl_loss"]) / 4 < 0.5
+
+
 def test_a_random_backbone_has_group_norms():
     policy = small(camera_names=["a"])
     assert not any(isinstance(module, nn.BatchNorm2d) for module in policy.modules())

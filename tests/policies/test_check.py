@@ -160,6 +160,18 @@ def test_pixels_two_cameras_and_history(features: Features):
     assert failures(check_policy(CNNMLPPolicy, args=args, features=features)) == {}
 
 
+def test_large_images_are_checked_at_a_smaller_size_unless_one_is_given():
+    from menura.policies.act.configuration_act import ACTPolicyConfig
+    from menura.policies.act.modeling_act import ACTPolicy
+    from menura.policies.check import _trial
+
+    small = {"hidden_size": 32, "n_heads": 2, "feedforward_size": 32, "backbone_widths": [16], "backbone_depths": [1]}
+    assert ACTPolicyConfig().image_size == [480, 640]
+    assert _trial(ACTPolicy, small, None, None).batch["image"].shape == (4, 1, 3, 224, 224)
+    given = {**small, "image_size": [240, 320]}
+    assert _trial(ACTPolicy, given, None, None).batch["image"].shape == (4, 1, 3, 240, 320)
+
+
 def test_the_arguments_are_those_of_the_task_that_names_it(project):
     (project / "configs" / "task").mkdir(parents=True)
     task = project / "configs" / "task" / "mine.yaml"

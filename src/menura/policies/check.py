@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from menura.policies.checking.failures import describe
 from menura.policies.checking.result import CheckResult
 from menura.policies.checking.samples import default_encoder_dim, default_features
 from menura.policies.checking.source import check_source
-from menura.policies.contract import Contract, fill_config, require_policy_class
+from menura.policies.contract import Contract, Needs, fill_config, require_policy_class
 
 __all__ = ["CheckResult", "check_policy"]
+
+#: Larger images are checked at this size, unless the arguments say one: it is enough to see a policy learn, and
+#: whole patches of 14, 16 and 32 pixels fit in.
+CHECKED_IMAGE_SIZE = (224, 224)
 
 #: What a policy does after a training step works, in the order of the report.
 _BEHAVIOUR: tuple[tuple[str, Callable[[Trial], str]], ...] = (
@@ -144,6 +149,9 @@ def _trial(
     if encoder_dim is None:
         encoder_dim = default_encoder_dim(config_class, features, args)
     config = fill_config(config_class, args, features, image_encoder_dim=encoder_dim)
+    if "image_size" not in args and math.prod(Needs.of(config).image_size or (0, 0)) > math.prod(CHECKED_IMAGE_SIZE):
+        smaller = {**args, "image_size": list(CHECKED_IMAGE_SIZE)}
+        config = fill_config(config_class, smaller, features, image_encoder_dim=encoder_dim)
     return Trial.of(policy_class, config, features, encoder_dim)
 
 

@@ -42,20 +42,13 @@ class ACTPolicy(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Glorot for all that is linear, standard normal for embeddings. The backbone, a `transformers` model of its
-        own, initializes itself (or is pretrained) and is not touched."""
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        """Glorot in the transformers, as DETR has it; PyTorch's own elsewhere. The backbone, a `transformers` model of
+        its own, initializes itself (or is pretrained) and is not touched."""
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm)):
+            module.reset_parameters()
         elif isinstance(module, nn.MultiheadAttention):
             nn.init.xavier_uniform_(module.in_proj_weight)
             nn.init.zeros_(module.in_proj_bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
 
     def forward(
         self,

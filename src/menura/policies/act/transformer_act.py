@@ -14,16 +14,24 @@ from torch import Tensor, nn
 from .configuration_act import ACTPolicyConfig
 
 
+class GlorotLinear(nn.Linear):
+    """A linear layer that starts from Glorot's uniform weights and no bias."""
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
 class FeedForward(nn.Module):
     """Two linear layers and a residual, normalized after."""
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(config.hidden_size, config.feedforward_size),
+            GlorotLinear(config.hidden_size, config.feedforward_size),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.feedforward_size, config.hidden_size),
+            GlorotLinear(config.feedforward_size, config.hidden_size),
             nn.Dropout(config.dropout),
         )
         self.norm = nn.LayerNorm(config.hidden_size)

@@ -22,7 +22,7 @@ from menura.policies.checking.failures import naming_layers
 from menura.policies.checking.samples import make_batch
 from menura.policies.contract import Contract, Needs, check_finite, completed, loss_and_logs, observation
 
-STEPS = 15
+STEPS = 10
 LEARNING_RATE = 3e-4
 #: Answers to equal questions in batches of equal size may differ by this much, relative to their size: the order of
 #: floating-point sums is not promised.
