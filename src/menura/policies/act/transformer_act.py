@@ -69,6 +69,8 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
+    """Tokens attend to one another."""
+
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
         self.attention = Attention(config)
