@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from menura import components
 from menura.checkpoint import MANIFEST_FILE, load_checkpoint, save_checkpoint
+from menura.checkpoint.golden import Golden
 from menura.errors import CheckpointError, ComponentError, ContractError, StatisticsError
 from menura.policies.contract import build_policy
 
@@ -456,8 +457,13 @@ def test_sampling_policies_are_replayed_with_their_seeds(tmp_path: Path, helpers
     project = tmp_path / "project"
     helpers.write_policy(project, source)
     helpers.save(project, tmp_path / "out")
+    assert Golden(tmp_path / "out" / "golden.safetensors").samples
     for _ in range(2):
         load_checkpoint(tmp_path / "out", project=project)
+
+
+def test_a_policy_that_does_not_sample_is_known(saved) -> None:
+    assert not Golden(saved.directory / "golden.safetensors").samples
 
 
 def test_several_datasets(saved, tmp_path: Path, helpers) -> None:

@@ -30,7 +30,8 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
     """Ask, and keep every stage: raw observation, processed inputs, model outputs, physical actions."""
     with _reproducible(inference):
         inputs = inference.inputs(observation)
-        outputs = inference.infer(inputs, generator=_generators(inference, inputs))
+        outputs = _ask(inference, inputs, SEED)
+        samples = not torch.equal(outputs, _ask(inference, inputs, SEED + len(outputs)))
     stages: dict[str, torch.Tensor] = {
         "outputs": outputs,
         "actions": torch.from_numpy(inference.actions(outputs)),
@@ -43,17 +44,28 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
     save_file(
         {name: value.detach().cpu().contiguous().clone() for name, value in stages.items()},
         path,
-        metadata={"task": json.dumps(task if task is None or isinstance(task, str) else list(task))},
+        metadata={
+            "task": json.dumps(task if task is None or isinstance(task, str) else list(task)),
+            "samples": json.dumps(samples),
+        },
     )
 
 
 class Golden:
-    """A golden file, read."""
+    """A golden file, read.
+
+    Attributes:
+        task: the instruction of each row; None when there was none.
+        samples: whether the answer depends on a random seed.
+        tensors: every stage by name.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
             with safe_open(path, framework="pt") as file:
-                self.task = json.loads((file.metadata() or {}).get("task", "null"))
+                metadata = file.metadata() or {}
+                self.task = json.loads(metadata.get("task", "null"))
+                self.samples: bool = json.loads(metadata.get("samples", "false"))
                 self.tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: expected the golden observations, got no file.") from None
@@ -86,12 +98,11 @@ def replay(golden: Golden, inference: Inference, *, same_device: bool) -> str | 
         changed = _compare_inputs(golden, inputs, inference, tolerance)
         if changed is not None:
             return f"processor inputs: {changed}"
-        # A generator of another kind of device draws other numbers, so that a sampled answer cannot be compared.
-        if same_device or not inference.samples:
+        # Another kind of device draws other numbers from the same seed, so that a sampled answer cannot be compared.
+        if same_device or not golden.samples:
             stored = {key: value.to(inference.device) for key, value in golden.part("inputs.").items()}
-            outputs = inference.infer({**inputs, **stored}, generator=_generators(inference, inputs))
-            difference = _difference(outputs, golden.tensors["outputs"])
-            if difference > tolerance:
+            difference = _difference(_ask(inference, {**inputs, **stored}, SEED), golden.tensors["outputs"])
+            if not difference <= tolerance:
                 return f"model outputs: expected the same actions for the same inputs, got {difference:.3g} off"
     actions = inference.actions(golden.tensors["outputs"].to(inference.device))
     return _compare_actions(actions, golden.tensors["actions"].numpy(), inference.features.action.names)
@@ -106,7 +117,7 @@ def _compare_inputs(golden: Golden, inputs: Mapping[str, Any], inference: Infere
         pixels = key == "image" and value.dim() > 3
         allowed = TOLERANCE_GREY_LEVELS * inference.processor.grey_level if pixels else tolerance
         difference = _difference(got[key], value)
-        if difference > allowed:
+        if not difference <= allowed:  # NaN is no agreement
             order = _other_order(got[key].cpu(), value, inference.processor.camera_names, allowed) if pixels else ""
             if key == "state" and inference.features.state is not None and got[key].shape == value.shape:
                 worst = int((got[key].cpu() - value).abs().flatten(0, -2).amax(0).argmax())
@@ -143,19 +154,20 @@ def _difference(got: torch.Tensor, expected: torch.Tensor) -> float:
     return float((got.detach().cpu().double() - expected.double()).abs().max())
 
 
-def _generators(inference: Inference, inputs: Mapping[str, Any]) -> list[torch.Generator] | None:
+def _ask(inference: Inference, inputs: dict[str, Any], seed: int) -> torch.Tensor:
+    """The answer that belongs to a seed, whether the policy draws from generators or from torch's own."""
+    torch.manual_seed(seed)
     rows = len(next(iter(inputs.values())))
-    generators = [inference.generator(SEED + row) for row in range(rows)]
-    return [generator for generator in generators if generator is not None] or None
+    generators = [inference.generator(seed + row) for row in range(rows)]
+    return inference.infer(inputs, generator=[own for own in generators if own is not None] or None)
 
 
 @contextmanager
 def _reproducible(inference: Inference) -> Iterator[None]:
-    """For policies that draw without a generator: a fixed seed within, and the outer state and mode untouched."""
+    """Whatever is drawn within, the outer random state and the policy's mode are as before."""
     devices = [inference.device] if inference.device.type == "cuda" else []
     training = inference.policy.training
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(SEED)
         try:
             yield
         finally:
