@@ -481,6 +481,10 @@ TABLE = {
         COOL + "evaluation:\n  episodes: ${training.steps}\n",
         "evaluation.episodes: cannot be interpolated: Interpolation key 'training.steps' not found (configs/task/x.yaml:3)",
     ),
+    "interpolation that does not end": wrong(
+        COOL + "evaluation:\n  episodes: ${training.max_steps\n",
+        "evaluation.episodes: cannot be interpolated: no viable alternative at input '${training.max_steps' (configs/task/x.yaml:3)",
+    ),
     "interpolation of a wrong type": wrong(
         COOL + "evaluation:\n  episodes: ${policy.class}\n",
         "evaluation.episodes: expected a whole number, got 'MyCoolPolicy' (configs/task/x.yaml:3)",

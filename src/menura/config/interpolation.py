@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from menura.config.origins import KeyPath, Problems, Tree, dotted
@@ -16,27 +16,30 @@ def interpolate(tree: Tree, problems: Problems) -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    def report(path: KeyPath, error: Exception) -> None:
-        reason = str(error).splitlines()[0]
-        problems.add(dotted(path), f"cannot be interpolated: {reason}", tree.origin(path))
-        _put(tree, path, None)
-
-    for path in places:
+    def attempt(path: KeyPath, read: Callable[[KeyPath], Any]) -> None:
         try:
-            OmegaConf.create({"value": tree.get(path)})
-        except OmegaConfBaseException as error:  # one that is malformed would spoil the whole
-            report(path, error)
+            value = read(path)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            problems.add(dotted(path), f"cannot be interpolated: {reason}", tree.origin(path))
+            value = None
+        _put(tree, path, value)
+
+    def well_formed(path: KeyPath) -> Any:
+        OmegaConf.create({"value": tree.get(path)})
+        return tree.get(path)
+
+    def resolved(path: KeyPath) -> Any:
+        node: Any = source
+        for part in path:
+            node = node[part]
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+    for path in places:  # first alone: a malformed one would spoil the whole
+        attempt(path, well_formed)
     source = OmegaConf.create(tree.value)
     for path in places:
-        node: Any = source
-        try:
-            for part in path:
-                node = node[part]
-            value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        except OmegaConfBaseException as error:
-            report(path, error)
-        else:
-            _put(tree, path, value)
+        attempt(path, resolved)
 
 
 def _put(tree: Tree, path: KeyPath, value: Any) -> None:
