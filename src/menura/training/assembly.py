@@ -43,7 +43,7 @@ def run_training(task: ResolvedTask, run: Path, *, blind: bool) -> dict[str, flo
     rollouts = rollouts_config(task)
     if task.config.training.get("peft"):
         raise ConfigError(f"training.peft: expected nothing, it is not there yet ({task.locate('training.peft')})")
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of transformers' own, one per file that is saved
+    logging.disable_progress_bar()  # of transformers' own, one per file that is saved
     set_seed(args.seed)
     ingredients = gather(task, seed=args.seed, blind=blind, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
