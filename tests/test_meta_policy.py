@@ -417,6 +417,17 @@ class TestSession:
         assert sorted(times)[len(times) // 2] < 500e-6
 
 
+def test_a_session_tells_the_step_of_each_episode() -> None:
+    policy = meta(n_action_steps=2)
+    session = policy.session(3)
+    for step in range(5):
+        if step == 3:
+            session.reset([1])
+        session.select_action(states(step))
+    told = [asked["timestep"].tolist() for asked in policy.policy.asked]
+    assert told == [[0, 0, 0], [2, 2, 2], [0], [4, 4]]
+
+
 def test_a_servers_address_is_told_from_a_directory() -> None:
     with pytest.raises(MenuraError, match="Client"):
         MetaPolicy.from_pretrained("ws://localhost:8000")

@@ -113,6 +113,7 @@ def _raw_observations(
         "state": np.stack(states),
         "images": {camera: np.stack(frames) for camera, frames in images.items()},
         "task": tasks,
+        "timestep": batch["timestep"],
     }
     return observations, batch["timestep"][:, None] + offsets < 0
 
@@ -120,12 +121,12 @@ def _raw_observations(
 def _row(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
     pick = slice(row, row + 1)
     images = {camera: frames[pick] for camera, frames in raw["images"].items()}
-    return {"state": raw["state"][pick], "images": images, "task": raw["task"][pick]}
+    return {key: raw[key][pick] for key in ("state", "task", "timestep")} | {"images": images}
 
 
 def _request(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
     images = {camera: frames[row] for camera, frames in raw["images"].items()}
-    return {"state": raw["state"][row], "images": images, "task": raw["task"][row]}
+    return {key: raw[key][row] for key in ("state", "task", "timestep")} | {"images": images}
 
 
 def _generators(meta: MetaPolicy, rows: int) -> list[torch.Generator] | None:

@@ -248,6 +248,7 @@ class Session:
         is_pad: NDArray[np.bool_] | None = None
         if len(self._offsets) > 1 or self._offsets[0] != 0:
             obs, is_pad = self._with_history(rows)
+        obs = {**obs, "timestep": np.array([row.step for row in rows])}
         generators = [row.generator for row in rows if row.generator is not None] or None
         if not self.exact:
             return list(self.policy.predict(obs, generator=generators, observation_is_pad=is_pad))

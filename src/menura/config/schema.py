@@ -26,7 +26,7 @@ class ComponentConfig(Section):
 
 
 class DatasetConfig(ComponentConfig):
-    """A dataset of the mixture. `weight` is its share of the samples relative to the others; without, its frames are."""
+    """A dataset of the mixture. `weight` is its share of the samples relative to the others; else its frames are."""
 
     name: str | None = None
     weight: float | None = Field(default=None, gt=0)

@@ -62,13 +62,16 @@ class Inference:
     def inputs(self, obs: Mapping[str, Any], observation_is_pad: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """What `select_action` is given for a raw observation (as of `Processor.prepare`).
 
+        `obs["timestep"]` (B,), the step of each row's episode, is handed on where it is given, as a session does.
         `observation_is_pad` (B, O): which observations repeat the episode's first; none, when None.
         """
-        batch = self.processor.prepare(obs)
+        batch = self.processor.prepare({key: value for key, value in obs.items() if key != "timestep"})
         if not batch:
             raise FeatureMismatch(f"observation: expected what the policy reads, got {list(obs)}.")
         rows = len(next(iter(batch.values())))
         batch["dataset_id"] = torch.full((rows,), self.dataset_id)
+        if "timestep" in obs:
+            batch["timestep"] = torch.as_tensor(obs["timestep"], dtype=torch.int64)
         if self.n_obs_steps > 1:
             nothing = np.zeros((rows, self.n_obs_steps), np.bool_)
             batch["observation_is_pad"] = torch.from_numpy(

@@ -116,17 +116,18 @@ class PolicyServer:
 
 
 def batched(observation: Any) -> dict[str, Any]:
-    """One observation as a client sends it -> a batch of one: `state`, `images`, and `task` (openpi says `prompt`).
+    """One observation as a client sends it -> a batch of one.
 
-    Arrays are copied: those of a frame are read-only views of its bytes.
+    Read are `state`, `images`, `task` (openpi says `prompt`) and `timestep`. Arrays are copied: those of a frame are read-only views of its bytes.
     """
     if not isinstance(observation, Mapping):
         raise codec.CodecError(
             f"observation: expected a map with state, images, task, got {type(observation).__name__}."
         )
     batch: dict[str, Any] = {}
-    if "state" in observation:
-        batch["state"] = np.array(observation["state"])[None]
+    for key in ("state", "timestep"):
+        if key in observation:
+            batch[key] = np.array(observation[key])[None]
     images = observation.get("images", {})
     if not isinstance(images, Mapping):
         raise codec.CodecError(f"observation.images: expected a map by camera, got {type(images).__name__}.")
