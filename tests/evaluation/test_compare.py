@@ -64,4 +64,5 @@ def test_files_are_compared_like_results(tmp_path: Path) -> None:
     results("x..").save(tmp_path / "b")
     found = compare(tmp_path / "a", str(tmp_path / "b" / "results.json"))
     assert found.pairs == 3
-    assert (found.name_a, found.name_b) == ("a (a)", "a (b)")
+    assert (found.name_a, found.name_b) == (str(tmp_path / "a"), str(tmp_path / "b" / "results.json"))
+    assert compare(tmp_path / "a", tmp_path / "a").name_b == "a (b)"

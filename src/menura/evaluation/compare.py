@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from menura.errors import DataError
 from menura.evaluation.protocol import differing_fields
@@ -122,9 +122,8 @@ def compare(
     verdict: Verdict = "cannot tell"
     if p_value <= 1 - level:
         verdict = "better" if only_a > only_b else "worse"
-    names = _names(first.policy, second.policy)
     return Comparison(
-        *names,
+        *_names(a, b, first, second),
         both,
         only_a,
         only_b,
@@ -142,10 +141,14 @@ def _results(source: Results | str | Path) -> Results:
     return source if isinstance(source, Results) else Results.load(source)
 
 
-def _names(a: Any, b: Any) -> tuple[str, str]:
-    """The policies' names; a and b where they are the same."""
-    name_a, name_b = str(a["name"]), str(b["name"])
-    return (name_a, name_b) if name_a != name_b else (f"{name_a} (a)", f"{name_b} (b)")
+def _names(a: Results | str | Path, b: Results | str | Path, first: Results, second: Results) -> tuple[str, str]:
+    """The policies' names; where they are the same, the paths of the results, or a and b."""
+    name_a, name_b = str(first.policy["name"]), str(second.policy["name"])
+    if name_a != name_b:
+        return name_a, name_b
+    if isinstance(a, Results) or isinstance(b, Results) or Path(a) == Path(b):
+        return f"{name_a} (a)", f"{name_b} (b)"
+    return str(a), str(b)
 
 
 def _points(rate: float) -> str:

@@ -35,7 +35,7 @@ class EpisodeProgress:
             self._task,
             completed=self._finished,
             rate=self._rate(),
-            speed=f"{speed:.2g} episodes/s" if speed else "",
+            speed=f"{speed:.1f} episodes/s" if speed else "",
         )
 
     def _rate(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ class _Record:
     def __init__(self, empty: Results, directory: Path | None) -> None:
         self._empty = empty
         self._directory = directory
-        self._saved = time.monotonic()
+        self._saved = -math.inf  # the first episode is saved at once
         self._started = time.monotonic()
         self.finished: dict[int, EpisodeResult] = {}
 
