@@ -62,7 +62,7 @@ class Validation:
             assert env is not None  # `rollouts_config` has required it
             workers = self._rollouts.num_workers or self._task.config.evaluation.num_workers
             self._pool = open_pool(
-                env.model_dump(by_alias=True),
+                env,
                 num_envs=self._num_envs,
                 num_workers=workers,
                 project=self._task.project,
