@@ -63,9 +63,8 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
     yield "files, statistics and golden answers are those that were saved", ""
 
     task = load_task(directory / "run.yaml", project=project, need_data=True)
-    blind = checkpoint.processor.blind
     set_seed(checkpoint.manifest.seed)  # as training did: an image encoder may have random weights
-    trained = gather(task, seed=checkpoint.manifest.seed, blind=blind, hold_out=False)
+    trained = gather(task, seed=checkpoint.manifest.seed, hold_out=False)
     changed = [
         name for name, print_ in trained.fingerprints.items() if checkpoint.manifest.datasets.get(name) != print_
     ]

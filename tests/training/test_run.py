@@ -71,6 +71,8 @@ def test_default_directory(project: Path) -> None:
     assert train("reach", overrides=["--training.max_steps=1"]).directory == Path("runs/reach")
     assert train("reach", overrides=["--training.max_steps=1"], blind=True).directory == Path("runs/reach-blind")
     assert load_checkpoint("runs/reach-blind", project=project).processor.blind
+    again = train("runs/reach-blind/run.yaml", output_dir="again")
+    assert load_checkpoint(again.directory, project=project).processor.blind
 
 
 def test_a_run_repeats_from_its_run_yaml(project: Path) -> None:
@@ -94,8 +96,8 @@ def test_a_run_of_another_configuration_is_refused(project: Path) -> None:
         reach(training__max_steps=3, policy__args__dropout=0.5, blind=True)
     assert str(error.value) == (
         "out: expected a run of this configuration, got one that differs in\n"
-        "  --blind: False there, True here\n"
         "  policy.args.dropout: not given there, 0.5 here\n"
+        "  processor.blind: False there, True here\n"
         "  training.max_steps: 2 there, 3 here\n"
         "Choose another output_dir, or resume=False (--no_resume), which sets the older run aside."
     )

@@ -25,8 +25,8 @@ def save_policy(policy: PreTrainedModel, directory: Path) -> None:
     """`save_pretrained` with the source files of the policy and its config, as `AutoModel` expects them."""
     for class_ in (type(policy), type(policy.config)):
         _require_file(class_)
-    type(policy).register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
-    type(policy.config).register_for_auto_class("AutoConfig")  # type: ignore[no-untyped-call]
+    type(policy).register_for_auto_class("AutoModel")
+    type(policy.config).register_for_auto_class("AutoConfig")
     with no_progress_bars():
         policy.save_pretrained(directory)
 
@@ -35,12 +35,12 @@ def save_policy(policy: PreTrainedModel, directory: Path) -> None:
 def no_progress_bars() -> Iterator[None]:
     """Without transformers' bars, which cut through the one of the training."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:

@@ -18,6 +18,9 @@ def train(
     blind: Annotated[
         bool, typer.Option("--blind", help="Without the object's state or without cameras: a baseline.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no_resume", help="Go on with a run that is there, or set it aside.")
+    ] = True,
 ) -> None:
     """Train a policy; a run that was interrupted goes on where it was."""
     from menura.config import load_task
@@ -26,5 +29,5 @@ def train(
 
     from menura import api
 
-    result = api.train(task, output_dir=output_dir, overrides=context.obj or (), blind=blind)
+    result = api.train(task, output_dir=output_dir, overrides=context.obj or (), resume=resume, blind=blind)
     typer.echo(f"The run is in {result.directory}")

@@ -37,13 +37,17 @@ class EnvConfig(ComponentConfig):
 
 
 class ProcessorConfig(Section):
-    """How raw observations become model inputs. A mask is false where a dimension is left as it is."""
+    """How raw observations become model inputs.
+
+    A mask is false where a dimension is left as it is. `blind` hides the object's state and every pixel: a baseline.
+    """
 
     state: NormalizerKind = "zscore"
     action: NormalizerKind = "zscore"
     state_mask: list[bool] | None = None
     action_mask: list[bool] | None = None
     resize: Literal["stretch", "pad"] = "stretch"
+    blind: bool = False
 
 
 class EvaluationConfig(Section):

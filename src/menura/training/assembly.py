@@ -32,7 +32,7 @@ from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 
 
-def run_training(task: ResolvedTask, run: Path, *, blind: bool) -> dict[str, float]:
+def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
     """Train a task in a claimed directory, from its last checkpoint if there is one; returns the last metrics.
 
     Raises:
@@ -45,7 +45,7 @@ def run_training(task: ResolvedTask, run: Path, *, blind: bool) -> dict[str, flo
         raise ConfigError(f"training.peft: expected nothing, it is not there yet ({task.locate('training.peft')})")
     logging.disable_progress_bar()  # of transformers' own, one per file that is saved
     set_seed(args.seed)
-    ingredients = gather(task, seed=args.seed, blind=blind, hold_out=args.eval_strategy != "no")
+    ingredients = gather(task, seed=args.seed, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
         stack.enter_context(suitable_threads(ingredients.policy))
         trainer = _make_trainer(task, ingredients, args)

@@ -69,7 +69,7 @@ class Ingredients:
         return observation
 
 
-def gather(task: ResolvedTask, *, seed: int, blind: bool, hold_out: bool) -> Ingredients:
+def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
     """Open the data, build stores that are not there yet, then policy and processor. Draws the policy's weights."""
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
@@ -93,7 +93,7 @@ def gather(task: ResolvedTask, *, seed: int, blind: bool, hold_out: bool) -> Ing
         features,
         {part.name: part.statistics() for part in parts},
         policy.config,
-        blind,
+        config.processor.blind,
         uses=("state", "image", "task") if contract.var_keyword else contract.keys,
         image_encoder=encoder,
         image_encoder_spec=None if config.image_encoder is None else config.image_encoder.model_dump(by_alias=True),

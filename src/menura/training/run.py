@@ -42,7 +42,7 @@ def train(
         output_dir: the run; `runs/<task>` by default, `runs/<task>-blind` with `blind`.
         overrides: as on the command line: `["--policy.args.hidden_size", "512"]`.
         resume: false sets a run that is already there aside (as `<run>.1`) and begins anew.
-        blind: train a baseline that does not see the object: without the object's state, with black images.
+        blind: train a baseline that does not see the object (`processor.blind`): its state and all images hidden.
         project: the folder that holds `configs/`, `policy/`, …
 
     Raises:
@@ -51,18 +51,20 @@ def train(
         CheckpointError: a checkpoint cannot be written; the last one is intact.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written first. A KeyboardInterrupt.
     """
+    if blind:
+        overrides = [*overrides, "--processor.blind=true"]
     resolved = load_task(task, overrides, project, need_data=True)
-    run = Path(output_dir) if output_dir is not None else default_directory(resolved.name, blind)
+    run = Path(output_dir) if output_dir is not None else default_directory(resolved)
     if not resume and is_main_process():
         set_aside(run)
     with claimed(run):
         # The other processes follow the main one, which is perhaps not here yet.
-        status = begin(run, resolved, blind) if is_main_process() else status_of(run, resume)
+        status = begin(run, resolved) if is_main_process() else status_of(run, resume)
 
         from menura.training.assembly import finished_metrics, run_training  # torch, transformers: seconds
 
         if status == "finished":
             print(f"{run} is finished already; it is left as it is.")
             return TrainResult(run, finished_metrics(run))
-        metrics = run_training(resolved, run, blind=blind)
+        metrics = run_training(resolved, run)
     return TrainResult(run, metrics)

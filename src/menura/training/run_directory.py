@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from menura.config import ResolvedTask
 from menura.errors import CheckpointError, ConfigError
-from menura.files import read_json, write_text
+from menura.files import write_text
 from menura.training.checkpoints import MANIFEST, checkpoints, remove_leftovers
 
 Status = Literal["new", "interrupted", "finished"]
@@ -26,9 +26,9 @@ _LOCK = ".lock"
 _FREE = ("project", "evaluation", "collect", "data", "training.report_to", "training.disable_tqdm", "training.run_name")
 
 
-def default_directory(name: str, blind: bool) -> Path:
+def default_directory(task: ResolvedTask) -> Path:
     """`runs/<task>`, for a blind baseline `runs/<task>-blind`."""
-    return Path("runs") / (name + (BLIND_SUFFIX if blind else ""))
+    return Path("runs") / (task.name + (BLIND_SUFFIX if task.config.processor.blind else ""))
 
 
 def is_main_process() -> bool:
@@ -69,7 +69,7 @@ def set_aside(run: Path) -> Path | None:
     return aside
 
 
-def begin(run: Path, task: ResolvedTask, blind: bool) -> Status:
+def begin(run: Path, task: ResolvedTask) -> Status:
     """What is to be done in a claimed directory; writes `run.yaml`.
 
     Raises:
@@ -77,7 +77,7 @@ def begin(run: Path, task: ResolvedTask, blind: bool) -> Status:
         CheckpointError: it holds something else.
     """
     if (run / RUN_FILE).is_file():
-        _require_same(run, task, blind)
+        _require_same(run, task)
     elif strangers := sorted(path.name for path in run.iterdir() if not path.name.startswith(".")):
         raise CheckpointError(
             f"{run}: expected a new or empty directory or a run, got one with {strangers[0]!r}. "
@@ -96,10 +96,9 @@ def status_of(run: Path, resume: bool = True) -> Status:
     return "interrupted" if checkpoints(run) else "new"
 
 
-def _require_same(run: Path, task: ResolvedTask, blind: bool) -> None:
+def _require_same(run: Path, task: ResolvedTask) -> None:
     there = _flat(yaml.safe_load((run / RUN_FILE).read_text(encoding="utf-8")))
     here = _flat(yaml.safe_load(task.to_yaml()))
-    there["--blind"], here["--blind"] = _was_blind(run, blind), blind
     differing = [
         f"  {key}: {there.get(key, 'not given')} there, {here.get(key, 'not given')} here"
         for key in sorted(there.keys() | here.keys())
@@ -111,14 +110,6 @@ def _require_same(run: Path, task: ResolvedTask, blind: bool) -> None:
             + "\n".join(differing)
             + "\nChoose another output_dir, or resume=False (--no_resume), which sets the older run aside."
         )
-
-
-def _was_blind(run: Path, default: bool) -> bool:
-    """As the newest processor written there says; `default` when none was written yet."""
-    for directory in (run, *reversed(checkpoints(run))):
-        if (directory / "processor_config.json").is_file():
-            return bool(read_json(directory / "processor_config.json", CheckpointError).get("blind", default))
-    return default
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
