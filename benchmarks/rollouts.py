@@ -3,7 +3,7 @@
 Prints one JSON line. `ratio` is (steps per second of rollouts) / (steps per second of the bare environment); both run
 the same seeds for the same number of steps, with one thread each, and take turns so that a busy machine hits both.
 
-    python benchmarks/rollouts.py [--env metaworld|aloha] [--workers 2] [--episodes 16] [--steps 100] [--rounds 3]
+    python benchmarks/rollouts.py [--env metaworld|aloha] [--workers 2] [--num_envs 16] [--episodes 64] [--steps 100]
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", choices=ENVIRONMENTS, default="metaworld")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--episodes", type=int, default=16)
+    parser.add_argument("--num_envs", type=int, default=16)
+    parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
     import torch
@@ -87,7 +88,7 @@ def run() -> None:
     shares = [list(range(first, options.episodes, options.workers)) for first in range(options.workers)]
     bare = [Child("rollouts", f"bare process {number}", env) for number in range(options.workers)]
     rates: dict[str, list[float]] = {"bare": [], "rollouts": []}
-    with open_pool(env, num_envs=8, num_workers=options.workers) as pool:
+    with open_pool(env, num_envs=options.num_envs, num_workers=options.workers) as pool:
         subject = PolicySubject(small_policy(Features.from_dict(pool.describe().features)))
         for number in range(options.rounds + 1):
             started = time.perf_counter()
@@ -95,7 +96,9 @@ def run() -> None:
                 child.send((share, options.steps))
             steps = sum(child.receive() for child in bare)
             between = time.perf_counter()
-            results = run_episodes(subject, pool, seeds=range(options.episodes), num_envs=8, progress=False)
+            results = run_episodes(
+                subject, pool, seeds=range(options.episodes), num_envs=options.num_envs, progress=False
+            )
             ended = time.perf_counter()
             if number:  # the first round builds environments
                 rates["bare"].append(steps / (between - started))
@@ -112,6 +115,7 @@ def run() -> None:
                 "target": 0.8,
                 "env": options.env,
                 "workers": options.workers,
+                "num_envs": options.num_envs,
                 "threads": 1,
                 "bare_steps_per_s": round(float(np.median(rates["bare"])), 1),
                 "rollout_steps_per_s": round(float(np.median(rates["rollouts"])), 1),
