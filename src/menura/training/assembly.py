@@ -27,7 +27,7 @@ from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
 from menura.training.progress import ProgressBar
 from menura.training.rollouts import Rollouts
 from menura.training.run_directory import is_main_process
-from menura.training.threads import suitable_threads
+from menura.training.threads import keep_freed_memory, suitable_threads
 from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 
@@ -45,6 +45,8 @@ def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
         raise ConfigError(f"training.peft: expected nothing, it is not there yet ({task.locate('training.peft')})")
     logging.disable_progress_bar()  # of transformers' own, one per file that is saved
     set_seed(args.seed)
+    if args.device.type == "cpu":
+        keep_freed_memory()
     ingredients = gather(task, seed=args.seed, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
         stack.enter_context(suitable_threads(ingredients.policy))
