@@ -7,7 +7,6 @@ you can type yourself; it is printed before it runs. Run again, it goes on where
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -17,6 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from menura.evaluation.report import Section, write_report
+from menura.evaluation.results import Results
 
 MENURA = [sys.executable, "-m", "menura.cli.main"]
 EPISODES = 50
@@ -76,22 +78,17 @@ def run_part(part: Part, cwd: Path, videos: bool) -> float:
     return train_s
 
 
-def row(part: Part, cwd: Path, train_s: float) -> list[str]:
-    """One line of the table, read from the results on disk."""
-    results = json.loads((cwd / "runs" / part.task / "eval" / "results.json").read_text())
-
-    def rate(result: dict[str, object]) -> str:
-        return f"{result['successes']}/{result['episodes_total']}"
-
-    low, high = results["interval"]
-    baselines = {baseline["name"]: rate(baseline) for baseline in results["baselines"]}
+def row(part: Part, section: Section, train_s: float) -> list[str]:
+    """One line of the table."""
+    low, high = section.results.interval
+    rates = {name: f"{of.successes}/{of.asked}" for name, of in section.results.baselines.items()}
     return [
         part.title,
-        f"{rate(results)} [{low:.0%}–{high:.0%}]",
-        baselines["blind"],
-        baselines["random"],
+        f"{section.results.successes}/{section.results.asked} [{low:.0%}, {high:.0%}]",
+        rates["blind"],
+        rates["random"],
         f"{train_s:.0f} s",
-        str((cwd / "runs" / part.task).relative_to(Path.cwd())),
+        str(section.run),
     ]
 
 
@@ -107,17 +104,19 @@ def main() -> None:
     table = Table(title="", box=None, pad_edge=False)
     for column in ("task", "success [95 %]", "blind", "random", "training", "where"):
         table.add_column(column)
-    runs = []
+    sections = []
     for part in PARTS:
         if part.needs_rendering and not rendering:
             continue
         train_s = run_part(part, cwd, videos=rendering)
-        table.add_row(*row(part, cwd, train_s))
-        runs.append(f"runs/{part.task}")
-    menura(["report", *runs, "-o", "report.html"], cwd)
+        run = cwd / "runs" / part.task
+        command = f"menura eval -m runs/{part.task} --episodes {EPISODES} --baselines"
+        sections.append(Section(part.title, Results.load(run / "evaluation"), run / "evaluation", run, command))
+        table.add_row(*row(part, sections[-1], train_s))
+    report = write_report(cwd / "report.html", sections, title="Menura: the demo")
     console.print()
     console.print(table)
-    console.print(f"\nReport: {cwd / 'report.html'}   ({time.monotonic() - start:.0f} s in all)")
+    console.print(f"\nReport: {report}   ({time.monotonic() - start:.0f} s in all)", soft_wrap=True)
 
 
 if __name__ == "__main__":

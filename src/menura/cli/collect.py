@@ -15,14 +15,17 @@ def collect(
     episodes: Annotated[
         int | None, typer.Option("--episodes", "-n", min=1, help="Episodes kept; by default as it says.")
     ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--model", "-m", help="A run or checkpoint to record, instead of the expert.")
+    ] = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Record demonstrations of an expert as a dataset."""
+    """Record demonstrations of an expert, or of a policy, as a dataset."""
     from menura.config import load_task
 
     load_task(task, context.obj or ())  # a wrong YAML is refused before torch is imported
 
     from menura import api
 
-    result = api.collect(task, episodes=episodes, output_dir=output_dir, overrides=context.obj or ())
+    result = api.collect(task, episodes=episodes, output_dir=output_dir, policy=policy, overrides=context.obj or ())
     typer.echo(f"{result.episodes} episodes ({result.success_rate:.0%} of all attempts succeeded): {result.directory}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from menura.cli.options import Model, OutputDir, TrustRemoteCode
 
 
 def evaluate(
+    context: typer.Context,
     model: Model,
     env: Annotated[
         str | None, typer.Option("--env", "-e", help="An environment's name; by default the task's own.")
@@ -25,10 +26,18 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also a random policy and, if trained, the blind one.")
     ] = False,
+    videos: Annotated[
+        str | None, typer.Option("--videos", metavar="N|all", help="How many of the first episodes are filmed.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the finished episodes of an evaluation that was interrupted.")
+    ] = False,
     output_dir: OutputDir = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Measure a policy's success rate in simulation."""
+    filmed = None if videos is None else _count_or_all(videos)
+
     from menura.config import load_env
 
     if env is not None:
@@ -45,6 +54,17 @@ def evaluate(
         num_envs=num_envs,
         num_workers=num_workers,
         baselines=baselines,
+        videos=filmed,
+        resume=resume,
+        overrides=context.obj or (),
         trust_remote_code=trust_remote_code,
     )
     typer.echo(str(results))
+
+
+def _count_or_all(value: str) -> int | Literal["all"]:
+    if value == "all":
+        return "all"
+    if not value.isdecimal():
+        raise typer.BadParameter(f"expected a whole number or 'all', got {value!r}", param_hint="--videos")
+    return int(value)
