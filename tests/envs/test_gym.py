@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -106,6 +110,10 @@ def test_a_users_own_class_needs_no_keys(tmp_path):
     (tmp_path / "env" / "mine.py").write_text(
         """
 import gymnasium
+import os
+import subprocess
+import sys
+
 import numpy as np
 
 class MyEnv(gymnasium.Env):
@@ -182,3 +190,17 @@ def test_the_protocol_tells_how_it_was_made(dict_env_id):
     assert protocol["environment"] == dict_env_id
     assert protocol["images"] == {"front": "pixels"}
     assert "gymnasium" in protocol["versions"]
+
+
+DRAWS = """
+from menura.envs import make_env
+args = {"id": "gym_aloha:gym_aloha/AlohaTransferCube-v0", "make_args": {"obs_type": "pixels_agent_pos"}}
+args |= {"state_keys": ["agent_pos"], "image_keys": {"top": "pixels.top"}, "fps": 50, "max_episode_steps": 300}
+env = make_env({"class": "Gym", "args": args})
+assert env.image("top").any()
+"""
+
+
+def test_a_mujoco_environment_draws_where_nobody_chose_a_backend(aloha, drawing):
+    environment = {name: value for name, value in os.environ.items() if "_GL" not in name}
+    subprocess.run([sys.executable, "-c", DRAWS], env=environment, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from gymnasium import spaces
 from menura.data.episode import Float32, UInt8
 from menura.envs.base import Outcome, SimEnv
 from menura.envs.observations import leaves, read, read_image, read_vector
+from menura.envs.rendering import choose_backend
 from menura.errors import EnvironmentFailure
 from menura.features import CameraFeature, ControlSpace, ControlType, Features, VectorFeature
 
@@ -185,6 +187,8 @@ class GymEnv(SimEnv):
 
 
 def _make(id: str, max_episode_steps: int | None, make_args: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    if importlib.util.find_spec("mujoco") is not None:
+        choose_backend()  # the id may be of a MuJoCo environment, which must find it chosen when it is imported
     try:
         return gymnasium.make(id, max_episode_steps, **{"render_mode": "rgb_array", **make_args})
     except gymnasium.error.Error as error:
