@@ -20,7 +20,6 @@ LEVELS = {
     "errors": 0,
     "files": 0,
     "source": 0,
-    "source": 0,
     "components": 1,
     "config": 1,
     "features": 2,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +109,16 @@ def test_random_actions_are_a_baseline_of_their_own(toy_env: Any) -> None:
     assert first.policy == {"name": "random", "hash": "uniform"}
     with pytest.raises(ContractError, match="finite bounds"):
         evaluate(RandomPolicy(), toy_env(bounded=False), **OPTIONS)
+
+
+def test_random_actions_need_no_torch(toy_env: Any) -> None:
+    code = (
+        "import sys, menura.evaluation.evaluate as e\n"
+        f"e.evaluate(e.RandomPolicy(), {toy_env()!r}, episodes=1, num_workers=1, progress=False)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from menura.training.threads import keep_freed_memory
+from menura.training.memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 net = torch.nn.Sequential(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from menura.training.state import (
     set_random_state,
     untouched_randomness,
 )
-from menura.training.threads import suitable_threads
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 trees = st.recursive(
@@ -121,23 +119,6 @@ def test_average_leaves_frozen_parameters_and_buffers_alone() -> None:
     with average.applied():
         assert model[1].running_mean.tolist() == [3.0, 3.0]
     assert set(average.state()["means"]) == {"0.bias", "1.weight", "1.bias"}
-
-
-def test_small_policies_train_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with suitable_threads(nn.Linear(10, 10)):
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-        with suitable_threads(nn.Linear(3000, 3000)):
-            assert torch.get_num_threads() == 2
-        monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "2")
-        with suitable_threads(nn.Linear(10, 10)):
-            assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 class Order:

@@ -19,7 +19,8 @@ from menura.files import recover_directory
 
 if TYPE_CHECKING:
     from menura.evaluation.served import ServedPolicy
-    from menura.meta_policy import Execution, MetaPolicy
+    from menura.meta_policy import MetaPolicy
+    from menura.session import Execution
 
 RUN_FILE = "run.yaml"
 REPORT_FILE = "report.html"
@@ -140,12 +141,13 @@ def _load(path: str | Path, **loading: Any) -> MetaPolicy:
     return MetaPolicy.from_pretrained(path, **loading)
 
 
-def _execution(config: EvaluationConfig) -> Execution:
-    from menura.meta_policy import OpenLoop, TemporalEnsemble
+def _execution(config: EvaluationConfig) -> Execution | None:
+    """None: open loop."""
+    if config.execution != "temporal_ensemble":
+        return None
+    from menura.session import TemporalEnsemble
 
-    if config.execution == "temporal_ensemble":
-        return TemporalEnsemble(config.ensemble_coefficient)
-    return OpenLoop()
+    return TemporalEnsemble(config.ensemble_coefficient)
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,9 +16,6 @@ from menura.evaluation.subjects import PolicySubject, RandomPolicy
 if TYPE_CHECKING:
     from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import Execution, MetaPolicy
-
-# A policy below this size gains nothing from a second thread on the CPU, and loses much where processes compete.
-_SMALL = 20_000_000
 
 
 def evaluate_policy(
@@ -87,23 +84,11 @@ def evaluate_policy(
     return results
 
 
-@contextmanager
-def _threads_for(policy: MetaPolicy | ServedPolicy | RandomPolicy) -> Iterator[None]:
-    """One torch thread for a small policy on the CPU; as before afterwards."""
-    from menura.meta_policy import MetaPolicy
+def _threads_for(policy: MetaPolicy | ServedPolicy | RandomPolicy) -> AbstractContextManager[None]:
+    """As many torch threads as the policy is worth, where one is asked here; torch is not imported for any other."""
+    inner = getattr(policy, "policy", None)
+    if inner is None:
+        return nullcontext()
+    from menura.policies.threads import suitable_threads
 
-    if not isinstance(policy, MetaPolicy):
-        yield
-        return
-    import torch
-
-    size = sum(parameter.numel() for parameter in policy.policy.parameters())
-    if policy.device.type != "cpu" or size > _SMALL:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return suitable_threads(inner)

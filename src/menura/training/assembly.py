@@ -20,14 +20,15 @@ from menura.config import ResolvedTask
 from menura.data import Mixture, Windows
 from menura.errors import CheckpointError, ConfigError, ContractError
 from menura.files import read_json
+from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, move_files, written_whole
 from menura.training.ingredients import Ingredients, gather
 from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
+from menura.training.memory import keep_freed_memory
 from menura.training.progress import ProgressBar
 from menura.training.rollouts import Rollouts
 from menura.training.run_directory import is_main_process
-from menura.training.threads import keep_freed_memory, suitable_threads
 from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 
