@@ -189,7 +189,9 @@ def test_debug_shows_where_an_error_was_raised(project: Path) -> None:
         (["train", "x", "--policy", "act", "--data=d"], ["train", "x"], ["--policy", "act", "--data=d"]),
         (["train", "--output_dir=./a.b"], ["train", "--output_dir=./a.b"], []),
         (["train", "--", "--a.b", "1"], ["train", "--", "--a.b", "1"], []),
-        (["eval", "--a.b", "1", "--num-envs=3"], ["eval", "--a.b", "1", "--num_envs=3"], []),
+        (["eval", "--a.b", "1", "--num-envs=3"], ["eval", "--num_envs=3"], ["--a.b", "1"]),
+        (["eval", "--env", "x", "--a.b=1"], ["eval", "--env", "x"], ["--a.b=1"]),
+        (["serve", "--a.b", "1", "--api-key=k"], ["serve", "--a.b", "1", "--api_key=k"], []),
         ([], [], []),
     ],
 )

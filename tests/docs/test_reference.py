@@ -111,7 +111,11 @@ def test_every_option_of_a_command(name: str) -> None:
     expected = {}
     for parameter in COMMANDS[name].params:
         is_option = parameter.param_type_name == "option"
-        names = frozenset(parameter.opts) if is_option else frozenset([parameter.name.upper()])
+        names = (
+            frozenset([*parameter.opts, *parameter.secondary_opts])
+            if is_option
+            else frozenset([parameter.name.upper()])
+        )
         plain = (
             parameter.default if isinstance(parameter.default, (str, int)) and parameter.default is not False else None
         )

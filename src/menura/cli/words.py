@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 # The commands that read a task, and the names of its sections, which are overridden whole: `--policy act`.
 TASK_COMMANDS = ("train", "collect", "config")
+# The command that reads the task of a run, and has an option `--env` of its own.
+RUN_COMMAND = "eval"
 SECTIONS = (
     "datasets",
     "policy",
@@ -26,7 +28,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Only commands that read a task take overrides; to others such words are left, and typer refuses them.
     """
-    if not words or words[0] not in TASK_COMMANDS:
+    if not words or words[0] not in (*TASK_COMMANDS, RUN_COMMAND):
         return [_underscored(word) for word in words], []
     rest: list[str] = []
     overrides: list[str] = []
@@ -35,7 +37,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         if word == "--":
             return [*rest, word, *left], overrides
-        if not _is_override(word):
+        if not _is_override(word, whole_sections=words[0] != RUN_COMMAND):
             rest.append(_underscored(word))
             continue
         overrides.append(word)
@@ -48,9 +50,9 @@ def _is_option(word: str) -> bool:
     return word.startswith("--") and word[2:3].isalpha()
 
 
-def _is_override(word: str) -> bool:
+def _is_override(word: str, *, whole_sections: bool) -> bool:
     name = word.removeprefix("--").partition("=")[0]
-    return _is_option(word) and ("." in name or name.replace("-", "_") in SECTIONS)
+    return _is_option(word) and ("." in name or (whole_sections and name.replace("-", "_") in SECTIONS))
 
 
 def _underscored(word: str) -> str:
