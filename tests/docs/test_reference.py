@@ -116,10 +116,8 @@ def test_every_option_of_a_command(name: str) -> None:
             if is_option
             else frozenset([parameter.name.upper()])
         )
-        plain = (
-            parameter.default if isinstance(parameter.default, (str, int)) and parameter.default is not False else None
-        )
-        expected[names] = "required" if parameter.required else plain
+        said = isinstance(parameter.default, (str, int)) and not isinstance(parameter.default, bool)
+        expected[names] = "required" if parameter.required else parameter.default if said else None
     printed = {frozenset(re.findall(r"`([^`]+)`", row[0])): bare(row[1]) for row in rows(section(name))}
     assert printed.keys() == expected.keys()
     wrong = {names: printed[names] for names, default in expected.items() if default is not None}

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 # The commands that read a task, and the names of its sections, which are overridden whole: `--policy act`.
 TASK_COMMANDS = ("train", "collect", "config")
-# The command that reads the task of a run, and has an option `--env` of its own.
-RUN_COMMAND = "eval"
 SECTIONS = (
     "datasets",
     "policy",
@@ -21,12 +19,16 @@ SECTIONS = (
     "collect",
     "data",
 )
+# `eval` reads the task of a run, whose policy is made already: only these sections have an effect, value by value.
+RUN_COMMAND = "eval"
+RUN_SECTIONS = ("env", "evaluation")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words for typer, and the overrides: `--a.b v`, `--a.b=v`, `--policy act`.
 
-    Only commands that read a task take overrides; to others such words are left, and typer refuses them.
+    Only commands that read a task take overrides, and `eval` those of an evaluation; other such words are left, and
+    typer refuses them.
     """
     if not words or words[0] not in (*TASK_COMMANDS, RUN_COMMAND):
         return [_underscored(word) for word in words], []
@@ -37,7 +39,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         if word == "--":
             return [*rest, word, *left], overrides
-        if not _is_override(word, whole_sections=words[0] != RUN_COMMAND):
+        if not _is_override(word, of_run=words[0] == RUN_COMMAND):
             rest.append(_underscored(word))
             continue
         overrides.append(word)
@@ -50,9 +52,14 @@ def _is_option(word: str) -> bool:
     return word.startswith("--") and word[2:3].isalpha()
 
 
-def _is_override(word: str, *, whole_sections: bool) -> bool:
+def _is_override(word: str, *, of_run: bool) -> bool:
+    if not _is_option(word):
+        return False
     name = word.removeprefix("--").partition("=")[0]
-    return _is_option(word) and ("." in name or (whole_sections and name.replace("-", "_") in SECTIONS))
+    section, dot, _ = name.partition(".")
+    if of_run:
+        return bool(dot) and section in RUN_SECTIONS
+    return bool(dot) or name.replace("-", "_") in SECTIONS
 
 
 def _underscored(word: str) -> str:
