@@ -66,3 +66,16 @@ def test_files_are_compared_like_results(tmp_path: Path) -> None:
     assert found.pairs == 3
     assert (found.name_a, found.name_b) == (str(tmp_path / "a"), str(tmp_path / "b" / "results.json"))
     assert compare(tmp_path / "a", tmp_path / "a").name_b == "a (b)"
+
+
+def test_a_run_stands_for_the_evaluation_it_keeps(tmp_path: Path) -> None:
+    results("xx.").save(tmp_path / "a" / "evaluation")
+    results(".xx", "b").save(tmp_path / "b")
+    assert compare(tmp_path / "a", tmp_path / "b").pairs == 3
+    (tmp_path / "c").mkdir()
+    with pytest.raises(DataError) as error:
+        compare(tmp_path / "a", tmp_path / "c")
+    assert str(error.value) == (
+        f"results: expected {tmp_path}/c/results.json or {tmp_path}/c/evaluation/results.json, got neither. "
+        "Evaluate it first: menura eval."
+    )

@@ -9,7 +9,7 @@ import typer
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Results of one policy: results.json or its folder.")],
+    a: Annotated[Path, typer.Argument(help="Results of one policy: a run, or a results.json or its folder.")],
     b: Annotated[Path, typer.Argument(help="Results of the other.")],
     allow_different_protocols: Annotated[
         bool, typer.Option("--allow_different_protocols", help="Compare all the same, and list what differs.")

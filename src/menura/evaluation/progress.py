@@ -20,23 +20,16 @@ class EpisodeProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             disable=not enabled,
         )
-        self._task = self._progress.add_task(title, total=total, completed=finished, rate=self._rate(), speed="")
+        self._task = self._progress.add_task(title, total=total, completed=finished, rate=self._rate())
 
     def add(self, episode: EpisodeResult) -> None:
         self._finished += 1
         self._successes += episode.success
-        speed = self._progress.tasks[0].speed
-        self._progress.update(
-            self._task,
-            completed=self._finished,
-            rate=self._rate(),
-            speed=f"{speed:.1f} episodes/s" if speed else "",
-        )
+        self._progress.update(self._task, completed=self._finished, rate=self._rate())
 
     def _rate(self) -> str:
         if not self._finished:

@@ -14,6 +14,7 @@ from menura.evaluation.statistics import wilson
 from menura.files import read_json, write_json
 
 FILE_NAME = "results.json"
+IN_RUN = "evaluation"  # where a run keeps its evaluation unless told otherwise
 _FORMAT = 1
 
 
@@ -128,10 +129,16 @@ class Results:
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Reads a `results.json`, or the one in a directory."""
+        """Reads a `results.json`, or the one in a directory, or the one of a run's last evaluation."""
         path = Path(path)
         if path.is_dir():
-            path = path / FILE_NAME
+            inside = [path / FILE_NAME, path / IN_RUN / FILE_NAME]
+            found = next((file for file in inside if file.exists()), None)
+            if found is None:
+                raise DataError(
+                    f"results: expected {inside[0]} or {inside[1]}, got neither. Evaluate it first: menura eval."
+                )
+            path = found
         data = read_json(path, DataError)
         try:
             return cls.from_dict(data)
