@@ -429,8 +429,11 @@ def test_a_session_tells_the_step_of_each_episode() -> None:
 
 
 def test_a_servers_address_is_told_from_a_directory() -> None:
-    with pytest.raises(MenuraError, match="Client"):
-        MetaPolicy.from_pretrained("ws://localhost:8000")
+    with pytest.raises(MenuraError, match="expected a policy server"):
+        MetaPolicy.from_pretrained("ws://127.0.0.1:1")
+    for given in ({"device": "cpu"}, {"dataset": "demos"}):
+        with pytest.raises(ContractError, match="which its server chose"):
+            MetaPolicy.from_pretrained("ws://127.0.0.1:1", **given)
 
 
 def test_from_pretrained_names_what_is_missing(tmp_path: Path) -> None:

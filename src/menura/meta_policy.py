@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from menura.checkpoint import load_checkpoint
-from menura.errors import MenuraError
+from menura.errors import ContractError
 from menura.policies.inference import Inference
 from menura.processing.processor import Processor
+from menura.served_policy import ServedPolicy
+from menura.serving.client import is_address
 from menura.session import Execution, Float32, Observation, OpenLoop, Session, TemporalEnsemble
 
-__all__ = ["Execution", "MetaPolicy", "OpenLoop", "Session", "TemporalEnsemble"]
+__all__ = ["Execution", "MetaPolicy", "OpenLoop", "ServedPolicy", "Session", "TemporalEnsemble"]
 
 
 class MetaPolicy(Inference):
@@ -39,6 +42,34 @@ class MetaPolicy(Inference):
         super().__init__(policy, processor, dataset=dataset)
         self.checkpoint_hash = checkpoint_hash
 
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_url: Path,
+        *,
+        device: str | torch.device | None = None,
+        dataset: str | None = None,
+        verify: bool = True,
+        trust_remote_code: bool = False,
+        project: Path | None = None,
+        api_key: str | None = None,
+    ) -> MetaPolicy: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_url: str,
+        *,
+        device: str | torch.device | None = None,
+        dataset: str | None = None,
+        verify: bool = True,
+        trust_remote_code: bool = False,
+        project: Path | None = None,
+        api_key: str | None = None,
+    ) -> MetaPolicy | ServedPolicy: ...
+
     @classmethod
     def from_pretrained(
         cls,
@@ -49,22 +80,27 @@ class MetaPolicy(Inference):
         verify: bool = True,
         trust_remote_code: bool = False,
         project: Path | None = None,
-    ) -> MetaPolicy:
-        """The policy of a checkpoint or a run.
+        api_key: str | None = None,
+    ) -> MetaPolicy | ServedPolicy:
+        """The policy of a checkpoint or a run; or a `ServedPolicy`, for the address of a server.
 
         Args:
-            path_or_url: a directory that `save_checkpoint` wrote.
+            path_or_url: a directory that `save_checkpoint` wrote; or `ws://host:port`, of a server that has chosen its
+                device and dataset itself.
             device: where it runs; when None, on the accelerator where there is one.
             dataset: as of `Inference`.
             verify: check that it still answers what it answered when it was saved.
             trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
             project: where the policy's class is looked for; the working directory, when None.
+            api_key: of a server; that of the environment variable MENURA_API_KEY, when None.
         """
-        if str(path_or_url).startswith(("ws://", "wss://")):
-            raise MenuraError(
-                f"{path_or_url}: expected a directory, got a server's address. "
-                "Ask a server through menura.serving.client.Client."
-            )
+        if isinstance(path_or_url, str) and is_address(path_or_url):
+            if device is not None or dataset is not None:
+                raise ContractError(
+                    f"{path_or_url}: expected neither device nor dataset, which its server chose, got "
+                    f"device={device}, dataset={dataset}. Give them to `menura serve`."
+                )
+            return ServedPolicy(path_or_url, api_key)
         if device is None and torch.accelerator.is_available():
             device = torch.accelerator.current_accelerator()
         checkpoint = load_checkpoint(

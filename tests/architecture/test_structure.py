@@ -32,12 +32,14 @@ LEVELS = {
     "checkpoint": 4,
     "session": 4,
     "meta_policy": 4,
+    "served_policy": 4,
     "evaluation": 5,
     "training": 5,
     "serving": 5,
     "conformance": 6,
     "api": 6,
     "cli": 7,
+    "__main__": 8,
 }
 TORCH_FREE = [
     "cli.main",

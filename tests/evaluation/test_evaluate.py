@@ -206,6 +206,30 @@ def test_a_served_policy_does_what_it_does_here(features: Features, toy_env: Any
     assert there.fingerprint == here.fingerprint
 
 
+class Timed(MLPPolicy):
+    """Answers the step of the episode, and looks at one of the two cameras."""
+
+    def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
+        chunk = (self.config.chunk_size, self.config.action_dim)
+        brightness = obs_dict["image"].flatten(1).mean(1)
+        return (obs_dict["timestep"] % 7 / 7 + brightness)[:, None, None].expand(-1, *chunk)
+
+
+def test_a_served_policy_is_shown_what_it_looks_at_and_the_step(toy: Any, toy_env: Any, tmp_path: Path) -> None:
+    features = toy.ToyEnv(cameras=True).features
+    policy = build_policy(Timed, {"chunk_size": 8, "n_action_steps": 4, "n_obs_steps": 2}, features)
+    policy.config.camera_names, policy.config.observation_offsets = ["front"], [-3, 0]
+    statistics = {"demos": {"state": rows(2), "action": rows(1)}}
+    processor = Processor.build(CONFIG, features, statistics, policy.config, uses=("image", "state"))
+    meta = MetaPolicy(policy, processor)
+    env = toy_env(cameras=True, log=str(tmp_path / "drawn"))
+    with serving(meta) as address:
+        there = evaluate(address, env, **{**OPTIONS, "num_workers": 1})
+    drawn = [line.split() for line in (tmp_path / "drawn").read_text().splitlines()]
+    assert {camera for camera, _, step in drawn if step != "0"} == {"front"}  # a reset draws them all
+    assert there.episodes == evaluate(meta, env, exact=True, **OPTIONS).episodes
+
+
 class Recorded(Reader):
     """Six episodes driven straight to the goal."""
 

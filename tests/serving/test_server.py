@@ -6,21 +6,24 @@ import asyncio
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
+import torch
 from websockets.sync.client import connect
 
 from menura.config.schema import ProcessorConfig
 from menura.data.statistics import compute_statistics
-from menura.errors import MenuraError
+from menura.errors import ContractError, MenuraError
 from menura.features import Features, VectorFeature
 from menura.meta_policy import MetaPolicy
 from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.processor import Processor
+from menura.served_policy import ServedPolicy
 from menura.serving.client import Client, ServerError
+from menura.serving.run import serve
 from menura.serving.server import PolicyServer
 
 
@@ -93,6 +96,31 @@ def test_a_key_is_checked(meta: MetaPolicy) -> None:
 def test_no_key_no_other_address(meta: MetaPolicy, host: str) -> None:
     with pytest.raises(MenuraError, match="expected a key to listen on"):
         PolicyServer(meta, host=host)
+
+
+def test_from_pretrained_asks_a_server(meta: MetaPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    obs = {"state": np.array([[0.1, -0.2, 0.3], [1, 2, 3]], np.float32), "task": "go"}
+    with serving(meta, api_key="secret") as port:
+        address = f"ws://127.0.0.1:{port}"
+        with pytest.raises(ServerError, match="401"):
+            MetaPolicy.from_pretrained(address)
+        with closing(MetaPolicy.from_pretrained(address, api_key="secret")) as given:
+            one_by_one = [meta.predict({"state": obs["state"][i : i + 1], "task": "go"})[0] for i in range(2)]
+            np.testing.assert_array_equal(given.predict(obs), one_by_one)
+            with pytest.raises(ContractError, match="which the server draws"):
+                given.predict(obs, noise=torch.zeros(2))
+        monkeypatch.setenv("MENURA_API_KEY", "secret")
+        with closing(MetaPolicy.from_pretrained(address)) as served:
+            assert isinstance(served, ServedPolicy)
+            assert served.features == meta.features
+            for name in ("chunk_size", "n_action_steps", "n_obs_steps", "observation_offsets", "required_cameras"):
+                assert getattr(served, name) == getattr(meta, name)
+            assert served.session(2).select_action(obs).shape == (2, 2)
+
+
+def test_a_server_is_not_served_again() -> None:
+    with pytest.raises(ContractError, match="got a server's address ws"):
+        serve("ws://127.0.0.1:1")
 
 
 def test_nobody_there() -> None:

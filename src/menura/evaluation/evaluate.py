@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,11 @@ from menura.evaluation.report import Section, write_report
 from menura.evaluation.results import Results
 from menura.evaluation.subjects import RandomPolicy
 from menura.files import recover_directory
+from menura.serving.client import is_address
 
 if TYPE_CHECKING:
-    from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import MetaPolicy
+    from menura.served_policy import ServedPolicy
     from menura.session import Execution
 
 RUN_FILE = "run.yaml"
@@ -67,7 +68,7 @@ def evaluate(
         CheckpointError: there is no such run. ConfigError: no environment is known.
         FeatureMismatch, EnvironmentFailure: see `evaluate_policy`.
     """
-    run = Path(model) if isinstance(model, (str, Path)) and not _is_address(model) else None
+    run = Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
     task = _task_of(run, overrides, project)
     config = task.config.evaluation if task is not None else EvaluationConfig()
     project = project or (task.project if task is not None else None)
@@ -95,7 +96,7 @@ def evaluate(
             stop_at_success=stop_at_success,
             resume=resume,
             baselines=baselines,
-            blind=_load(blind, **loading) if isinstance(blind, (str, Path)) else blind,
+            blind=_load(Path(blind), **loading) if isinstance(blind, (str, Path)) else blind,
             project=project,
             progress=progress,
         )
@@ -126,16 +127,15 @@ def _opened(
     """What is evaluated; a connection to a server is closed at the end."""
     if not isinstance(model, (str, Path)):
         yield model
-    elif not _is_address(model):
-        yield _load(model, **loading)
-    else:
-        from menura.evaluation.served import ServedPolicy
+        return
+    from menura.meta_policy import MetaPolicy, ServedPolicy
 
-        with closing(ServedPolicy(str(model))) as served:
-            yield served
+    policy = MetaPolicy.from_pretrained(model, **loading)
+    with closing(policy) if isinstance(policy, ServedPolicy) else nullcontext():
+        yield policy
 
 
-def _load(path: str | Path, **loading: Any) -> MetaPolicy:
+def _load(path: Path, **loading: Any) -> MetaPolicy:
     from menura.meta_policy import MetaPolicy
 
     return MetaPolicy.from_pretrained(path, **loading)
@@ -152,10 +152,6 @@ def _execution(config: EvaluationConfig) -> Execution | None:
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _is_address(model: str | Path) -> bool:
-    return str(model).startswith(("ws://", "wss://"))
 
 
 def _name_of(env: str | Path | EnvConfig | Mapping[str, Any]) -> str:

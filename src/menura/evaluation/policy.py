@@ -14,8 +14,8 @@ from menura.evaluation.runner import open_pool, run_episodes
 from menura.evaluation.subjects import PolicySubject, RandomPolicy
 
 if TYPE_CHECKING:
-    from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import Execution, MetaPolicy
+    from menura.served_policy import ServedPolicy
 
 
 def evaluate_policy(

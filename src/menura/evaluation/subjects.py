@@ -15,8 +15,8 @@ from menura.evaluation.rollout import PlanSession
 from menura.features import Features
 
 if TYPE_CHECKING:
-    from menura.evaluation.served import ServedPolicy
     from menura.meta_policy import Execution, MetaPolicy
+    from menura.served_policy import ServedPolicy
 
 
 class Subject(Protocol):
@@ -50,7 +50,7 @@ class PolicySubject:
     def __init__(
         self, policy: MetaPolicy | ServedPolicy, execution: Execution | None = None, exact: bool = False
     ) -> None:
-        self.cameras = required_cameras(policy)
+        self.cameras = policy.required_cameras
         self.identity: dict[str, Any] = {"name": policy.name, "hash": policy.checkpoint_hash}
         self.execution = _describe_execution(execution)
         self._policy, self._execution, self._exact = policy, execution, exact
@@ -63,12 +63,6 @@ class PolicySubject:
     def session(self, num_envs: int, environment: Description) -> PlanSession:
         session: PlanSession = self._policy.session(num_envs, execution=self._execution, exact=self._exact)
         return session
-
-
-def required_cameras(policy: MetaPolicy | ServedPolicy) -> tuple[str, ...]:
-    """The cameras a policy looks at; a server does not say, and is shown all it was trained with."""
-    processor = getattr(policy, "processor", None)
-    return tuple(policy.features.cameras) if processor is None else tuple(processor.required_cameras)
 
 
 def _describe_execution(execution: Execution | None) -> dict[str, Any]:

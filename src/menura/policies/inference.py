@@ -55,6 +55,11 @@ class Inference:
         return self.processor.features
 
     @property
+    def required_cameras(self) -> tuple[str, ...]:
+        """The cameras an observation must hold; no other is looked at."""
+        return self.processor.required_cameras
+
+    @property
     def name(self) -> str:
         """The policy's class."""
         return type(self.policy).__name__

@@ -16,6 +16,11 @@ class ServerError(MenuraError):
     """The policy server cannot be reached, refused, or answered with an error."""
 
 
+def is_address(model: object) -> bool:
+    """Whether this names a policy server rather than a directory: `ws://…` or `wss://…`."""
+    return isinstance(model, str) and model.startswith(("ws://", "wss://"))
+
+
 class Client:
     """One connection to a policy server, which is one session there.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from menura.errors import ContractError
 from menura.meta_policy import MetaPolicy
+from menura.serving.client import is_address
 from menura.serving.server import DEFAULT_PORT, PolicyServer
 
 
@@ -25,8 +27,15 @@ def serve(
         model: a run or a checkpoint.
         host, port, api_key: as of `PolicyServer`.
         trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
+
+    Raises:
+        ContractError: `model` is itself a server's address.
     """
-    meta = MetaPolicy.from_pretrained(model, trust_remote_code=trust_remote_code)
+    if is_address(model):
+        raise ContractError(
+            f"serve: expected a run or a checkpoint, got a server's address {model}. It serves already."
+        )
+    meta = MetaPolicy.from_pretrained(Path(model), trust_remote_code=trust_remote_code)
     asyncio.run(_listen(PolicyServer(meta, host=host, port=port, api_key=api_key), str(model)))
 
 

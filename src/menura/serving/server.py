@@ -49,7 +49,8 @@ class PolicyServer:
     ) -> None:
         if not _is_loopback(host) and not api_key:
             raise MenuraError(
-                f"menura serve: expected a key to listen on {host}, got none. Give --api_key_file, or --host 127.0.0.1."
+                f"menura serve: expected a key to listen on {host}, got none. "
+                "Give --api_key (or MENURA_API_KEY), or --host 127.0.0.1."
             )
         self.meta = meta
         self.host = host
@@ -89,12 +90,13 @@ class PolicyServer:
             "chunk_size": self.meta.chunk_size,
             "n_action_steps": self.meta.n_action_steps,
             "n_obs_steps": self.meta.n_obs_steps,
+            "observation_offsets": list(self.meta.observation_offsets),
+            "required_cameras": list(self.meta.required_cameras),
             "checkpoint_hash": self.meta.checkpoint_hash,
         }
 
     async def _session(self, connection: ServerConnection) -> None:
         generator = self.meta.generator(None)  # of this session alone
-        predict = functools.partial(self.meta.predict, generator=None if generator is None else [generator])
         loop = asyncio.get_running_loop()
         try:
             await connection.send(codec.pack(self._metadata()))
@@ -102,7 +104,12 @@ class PolicyServer:
                 start = time.perf_counter()
                 try:
                     observation = batched(codec.unpack(frame) if isinstance(frame, bytes) else frame)
-                    actions = await loop.run_in_executor(self._worker, predict, observation)
+                    is_pad = observation.pop("observation_is_pad", None)
+                    generators = None if generator is None else [generator]
+                    predict = functools.partial(
+                        self.meta.predict, observation, generator=generators, observation_is_pad=is_pad
+                    )
+                    actions = await loop.run_in_executor(self._worker, predict)
                 except MenuraError as error:
                     await connection.send(str(error))
                     await connection.close(1011, "the observation was refused")
@@ -118,14 +125,15 @@ class PolicyServer:
 def batched(observation: Any) -> dict[str, Any]:
     """One observation as a client sends it -> a batch of one.
 
-    Read are `state`, `images`, `task` (openpi says `prompt`) and `timestep`. Arrays are copied: those of a frame are read-only views of its bytes.
+    Read are `state`, `images`, `task` (openpi says `prompt`), `timestep` and `observation_is_pad`. Arrays are copied:
+    those of a frame are read-only views of its bytes.
     """
     if not isinstance(observation, Mapping):
         raise codec.CodecError(
             f"observation: expected a map with state, images, task, got {type(observation).__name__}."
         )
     batch: dict[str, Any] = {}
-    for key in ("state", "timestep"):
+    for key in ("state", "timestep", "observation_is_pad"):
         if key in observation:
             batch[key] = np.array(observation[key])[None]
     images = observation.get("images", {})
@@ -149,6 +157,7 @@ def blank_observation(meta: MetaPolicy) -> dict[str, Any]:
             for name, camera in features.cameras.items()
         },
         "task": [""],
+        "timestep": np.zeros(1, np.int64),
     }
 
 
