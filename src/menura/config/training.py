@@ -31,6 +31,15 @@ _AT_LEAST = {
     "save_total_limit": 1,
 }
 
+# Fields that are about token sequences and columns, and that a trainer of Menura's has no use for: the one value each
+# may have, and why. Any other would be left unread.
+_ONLY: dict[str, tuple[Any, str]] = {
+    "remove_unused_columns": (False, "Batches hold what the policy's forward names"),
+    "label_names": (["actions", "is_pad"], "These are what a policy is trained on"),
+    "train_sampling_strategy": ("random", "Write a trainer of your own for another order of samples"),
+    "label_smoothing_factor": (0, "The policy computes its own loss"),
+}
+
 _LISTED = 12  # choices named in a message
 
 
@@ -96,6 +105,9 @@ def _field_problem(key: str, value: Any, fields: dict[str, str]) -> str | None:
         near = nearest(value, choices)
         listed = ", ".join(choices[:_LISTED]) + (", …" if len(choices) > _LISTED else "")
         return f"expected one of {listed}, got {told(value)}" + (f"; did you mean {near}?" if near else "")
+    if key in _ONLY and value != _ONLY[key][0]:
+        only, why = _ONLY[key]
+        return f"expected {told(only)}, got {told(value)}. {why}"
     if key in _AT_LEAST and isinstance(value, (int, float)) and value < _AT_LEAST[key]:
         return f"expected a number of at least {_AT_LEAST[key]}, got {told(value)}"
     return None

@@ -39,7 +39,7 @@ def train(
 
     Args:
         task: the name or path of a task's YAML, or of the `run.yaml` of a run to repeat.
-        output_dir: the run; `runs/<task>` by default, `runs/<task>-blind` with `blind`.
+        output_dir: the run; by default `training.output_dir` or `runs/<task>`, with `-blind` behind it when `blind`.
         overrides: as on the command line: `["--policy.args.hidden_size", "512"]`.
         resume: false sets a run that is already there aside (as `<run>.1`) and begins anew.
         blind: train a baseline that does not see the object (`processor.blind`): its state and all images hidden.

@@ -27,8 +27,9 @@ _FREE = ("project", "evaluation", "collect", "data", "training.report_to", "trai
 
 
 def default_directory(task: ResolvedTask) -> Path:
-    """`runs/<task>`, for a blind baseline `runs/<task>-blind`."""
-    return Path("runs") / (task.name + (BLIND_SUFFIX if task.config.processor.blind else ""))
+    """`training.output_dir` or `runs/<task>`; for a blind baseline `<that>-blind`."""
+    seeing = Path(task.config.training.get("output_dir") or Path("runs") / task.name)
+    return seeing.with_name(seeing.name + BLIND_SUFFIX) if task.config.processor.blind else seeing
 
 
 def is_main_process() -> bool:

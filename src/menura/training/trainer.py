@@ -68,6 +68,12 @@ class MenuraTrainer(ExactTrainer):
         write_policy: WritePolicy | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        if args.gradient_checkpointing and not policy.supports_gradient_checkpointing:
+            raise ContractError(
+                f"training.gradient_checkpointing: expected a policy that supports it, got {type(policy).__name__}. "
+                "Remove it, or derive the layers from transformers.modeling_layers.GradientCheckpointingLayer and set "
+                "supports_gradient_checkpointing = True in the policy's class."
+            )
         had_use_cache = hasattr(policy.config, "use_cache")
         super().__init__(
             model=policy,
@@ -112,6 +118,7 @@ class MenuraTrainer(ExactTrainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )
 
