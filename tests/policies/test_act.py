@@ -216,3 +216,29 @@ def test_wrong_settings_are_refused(args, message):
     with pytest.raises(ConfigError) as error:
         fill_config(ACTPolicyConfig, args)
     assert message in str(error.value)
+
+
+def test_gradient_checkpointing_changes_the_memory_and_not_the_gradients():
+    batch = {"state": torch.randn(2, 5), "actions": torch.randn(2, 6, 3)}
+    policy = small(camera_names=[], dropout=0.0)
+    gradients, saved = [], []
+    for checkpointing in (False, True):
+        if checkpointing:
+            policy.gradient_checkpointing_enable()
+        kept = 0
+
+        def keep(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        policy.zero_grad()
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = policy.train()(**batch)["loss"]
+            saved.append(kept)
+        loss.backward()
+        gradients.append([p.grad.clone() for p in policy.parameters()])
+    for ordinary, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(ordinary, checkpointed)
+    assert saved[1] < saved[0] / 2

@@ -23,6 +23,7 @@ class ACTPolicy(PreTrainedModel):
     """
 
     config_class = ACTPolicyConfig
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__(config)

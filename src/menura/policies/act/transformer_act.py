@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_act import ACTPolicyConfig
 
@@ -68,7 +69,7 @@ class Attention(nn.Module):
         return normalized
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(GradientCheckpointingLayer):
     """Tokens attend to one another."""
 
     def __init__(self, config: ACTPolicyConfig) -> None:
@@ -81,7 +82,7 @@ class EncoderLayer(nn.Module):
         return mixed
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(GradientCheckpointingLayer):
     """Queries attend to one another and to the memory.
 
     The first layer's queries carry nothing yet, so that self attention would mix nothing (and never be trained): it
