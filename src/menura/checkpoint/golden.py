@@ -18,6 +18,7 @@ from menura.errors import CheckpointError
 from menura.policies.inference import Inference
 
 GOLDEN_FILE = "golden.safetensors"
+_METADATA = "golden"
 SEED = 20260101
 # How far a replay may be off. On the kind of device that saved it, kernels differ in the order of their sums; on
 # another kind in their precision, too (TF32 keeps 10 bits).
@@ -41,13 +42,12 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
     if "state" in observation:
         stages["raw.state"] = _tensor(observation["state"])
     task = observation.get("task")
+    task = task if task is None or isinstance(task, str) else list(task)
     save_file(
         {name: value.detach().cpu().contiguous().clone() for name, value in stages.items()},
         path,
-        metadata={
-            "task": json.dumps(task if task is None or isinstance(task, str) else list(task)),
-            "samples": json.dumps(samples),
-        },
+        # One entry: safetensors writes several in an order that changes, and so would the file's hash.
+        metadata={_METADATA: json.dumps({"task": task, "samples": samples})},
     )
 
 
@@ -63,9 +63,9 @@ class Golden:
     def __init__(self, path: Path) -> None:
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                self.task = json.loads(metadata.get("task", "null"))
-                self.samples: bool = json.loads(metadata.get("samples", "false"))
+                metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+                self.task = metadata.get("task")
+                self.samples: bool = metadata.get("samples", False)
                 self.tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: expected the golden observations, got no file.") from None
