@@ -36,7 +36,7 @@ MODELS = [
     (RESNET, "pooler"),
     ({"model_type": "vit", **TRANSFORMER}, "mean"),
     ({"model_type": "vit", **TRANSFORMER}, "first"),
-    ({"model_type": "dinov2", **TRANSFORMER}, "first"),
+    ({"model_type": "dinov2", **{k: v for k, v in TRANSFORMER.items() if k != "intermediate_size"}}, "first"),
     (CLIP, "pooler"),
     ({"model_type": "clip_vision_model", **TRANSFORMER}, "pooler"),
     ({"model_type": "siglip_vision_model", **TRANSFORMER}, "mean"),
@@ -115,6 +115,10 @@ def test_the_guides_policy_learns_from_its_features(guide_policy, features):
             {"model": {"depths": [1]}},
             "VisionEncoder.model: expected a Hub id, a directory or a mapping with model_type, got {'depths': [1]}. "
             "Add for example `model_type: resnet`.",
+        ),
+        (
+            {"model": {"model_type": "resnet", "hiden_sizes": [16]}},
+            "VisionEncoder.model: expected settings of ResNetConfig, got 'hiden_sizes'; did you mean 'hidden_sizes'?.",
         ),
         (
             {"model": RESNET, "pooling": "avg"},

@@ -109,7 +109,13 @@ def _from_config(settings: Mapping[str, Any]) -> PreTrainedModel:
             f"VisionEncoder.model: expected a Hub id, a directory or a mapping with model_type, got {dict(settings)}. "
             "Add for example `model_type: resnet`."
         )
-    model: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**settings))
+    config = AutoConfig.for_model(**settings)
+    known = type(config)().to_dict().keys() | config.attribute_map.keys()
+    for name in settings.keys() - known:  # which the config would swallow
+        raise ContractError(
+            f"VisionEncoder.model: expected settings of {type(config).__name__}, got {name!r}{did_you_mean(name, known)}."
+        )
+    model: PreTrainedModel = AutoModel.from_config(config)
     return model
 
 
