@@ -117,6 +117,11 @@ class GymEnv(SimEnv):
             raise EnvironmentFailure(
                 f"{self._name}.render(): expected what it draws with, got none. {error}"
             ) from error
+        except NotImplementedError as error:
+            raise EnvironmentFailure(
+                f"{self._name}.render(): expected a picture for the video, got a class without render(). "
+                "Write it: (H, W, 3) uint8; or take no videos."
+            ) from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
             raise EnvironmentFailure(
                 f"{self._name}.render(): expected an RGB array (H, W, 3) uint8, got {type(frame).__name__}. "
