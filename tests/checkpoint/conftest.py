@@ -166,7 +166,16 @@ def save_again(saved: Saved, directory: Path, **overrides: Any) -> Saved:
 SMALL: dict[str, dict[str, Any]] = {
     "MLPPolicy": {"hidden_size": 8},
     "CNNMLPPolicy": {"image_size": 32},
-    "ACTPolicy": {"chunk_size": 4, "n_action_steps": 4},
+    "ACTPolicy": {
+        "chunk_size": 4,
+        "n_action_steps": 4,
+        "hidden_size": 32,
+        "feedforward_size": 32,
+        "n_heads": 2,
+        "n_encoder_layers": 1,
+        "backbone_widths": [16, 32],
+        "backbone_depths": [1, 1],
+    },
 }
 
 
