@@ -113,7 +113,8 @@ def _from_config(settings: Mapping[str, Any]) -> PreTrainedModel:
     known = type(config)().to_dict().keys() | config.attribute_map.keys()
     for name in settings.keys() - known:  # which the config would swallow
         raise ContractError(
-            f"VisionEncoder.model: expected settings of {type(config).__name__}, got {name!r}{did_you_mean(name, known)}."
+            f"VisionEncoder.model: expected settings of {type(config).__name__}, "
+            f"got {name!r}{did_you_mean(name, known)}."
         )
     model: PreTrainedModel = AutoModel.from_config(config)
     return model
