@@ -48,6 +48,30 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_directory_is_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    with files.new_directory(tmp_path / "new") as directory:
+        for name, mode in (("private", 0o600), ("script", 0o755)):
+            (directory / name).write_text("x")
+            (directory / name).chmod(mode)
+    plain = (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "new" / "private").stat().st_mode == plain
+    assert (tmp_path / "new" / "script").stat().st_mode == plain | 0o755
+
+
+def test_what_a_library_writes_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "a.bin"
+    with files.replacing(path) as temporary:
+        assert temporary.name.startswith(".")
+        assert temporary.suffix == ".bin"
+        temporary.write_text("old")
+        assert not path.exists()
+    with pytest.raises(TypeError), files.replacing(path) as temporary:
+        temporary.write_text(1)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.bin"]
+
+
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"menura" * 500_000)
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"menura" * 500_000).hexdigest()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,22 +19,33 @@ TEMPORARY = ".tmp-"
 REPLACED = ".old-"
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a whole file: a temporary name beside it, flushed to the disk, renamed."""
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, for a library that opens its file itself.
+
+    What is written there takes the place of `path`, flushed to the disk, if the block ends without an error. The
+    temporary name begins with a dot, so that no reader takes it for data, and ends as `path` does.
+    """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name}", dir=path.parent)
+    os.close(handle)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     fsync_directory(path.parent)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file: a temporary name beside it, flushed to the disk, renamed."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -74,10 +86,16 @@ def fsync_directory(directory: str | Path) -> None:
 
 
 def fsync_tree(directory: str | Path) -> None:
-    """Make every file and every name under `directory` durable."""
-    root = Path(directory)
+    """Make every file and every name under `directory` durable, and readable by whom the umask allows.
+
+    Some libraries, safetensors among them, write files that only their owner can read.
+    """
+    root, allowed = Path(directory), 0o666 & ~_umask()
     for path in files_below(root):
         with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode | allowed != mode:
+                os.fchmod(file.fileno(), mode | allowed)
             os.fsync(file.fileno())
     for path in (*(path for path in root.rglob("*") if path.is_dir()), root):
         fsync_directory(path)

@@ -316,7 +316,7 @@ def test_a_failure_within_an_episode_leaves_no_trace(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
-    import menura.data.atomic as atomic, menura.data.writer as writer_module
+    import menura.data.writer as writer_module
     from test_lerobot_writer import FEATURES, make_episode
     from pathlib import Path
 

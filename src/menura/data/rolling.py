@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from menura.data.atomic import replacing
+from menura.files import replacing
 
 FILES_PER_CHUNK = 1000
 _EPISODES_PER_FILE = 100

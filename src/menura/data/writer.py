@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from menura.data.atomic import replacing
 from menura.data.encoding import encode_video, encoder
 from menura.data.episode import Episode, Float32, Frames, UInt8
 from menura.data.lerobot_stats import ChannelHistogram, sampled_frames, vector_entry
@@ -35,7 +34,7 @@ from menura.data.rolling import chunk_and_file
 from menura.data.statistics import StatisticsBuilder
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
-from menura.files import read_json, write_json
+from menura.files import read_json, replacing, write_json
 
 # Times are float32 in the format; a tenth of a frame is far above its rounding and far below a jitter worth keeping.
 _TIME_TOLERANCE = 0.1
