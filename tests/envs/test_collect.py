@@ -178,7 +178,7 @@ def test_what_was_recorded_survives_an_interruption(line, project, how):
 
 
 @pytest.mark.parametrize(
-    ("how", "message"), [("fail", "the gripper broke"), ("die", "recording process: .* got exit code 7")]
+    ("how", "message"), [("fail", "the gripper broke"), ("die", r"recording process \d: .* got exit code 7")]
 )
 def test_a_process_that_fails_is_heard(line, how, message):
     with pytest.raises(EnvironmentFailure, match=message):

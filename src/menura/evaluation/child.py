@@ -1,13 +1,17 @@
-"""A child process that answers messages, and tells why when it does not. Torch-free."""
+"""A child process that answers messages, and tells why when it does not: both ends of it. Torch-free."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-from multiprocessing.connection import Pipe
+import threading
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any
 
 from menura.errors import EnvironmentFailure, MenuraError
@@ -63,6 +67,13 @@ class Child:
             raise reply
         return reply
 
+    @staticmethod
+    def first_ready(children: Iterable[Child]) -> list[Child]:
+        """Those of `children` that have answered or ended; waits for the first."""
+        by_connection = {child._connection: child for child in children}
+        ready = wait(list(by_connection))
+        return [child for connection, child in by_connection.items() if connection in ready]
+
     def dismiss(self) -> None:
         """Hangs up, at which the process ends in the middle of whatever it does."""
         self._connection.close()
@@ -88,3 +99,29 @@ class Child:
             f"{self._name}: expected it to run on, got {how}. What is finished is kept. What it said last:\n"
             f"{last_words or '(nothing)'}"
         )
+
+
+def attend(descriptor: int, serve: Callable[[Connection, queue.SimpleQueue[Any]], None]) -> None:
+    """The child's own end: `serve(connection, inbox)` takes messages from `inbox` and answers on `connection`.
+
+    The process ends with its parent, and when the parent hangs up. A MenuraError of `serve` is its last answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    faulthandler.enable()
+    connection = Connection(descriptor)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
+    try:
+        serve(connection, inbox)
+    except MenuraError as error:
+        connection.send(error)
+
+
+def _read(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+    """Takes messages as they come, so that neither side ever waits for the other to read; ends with the parent."""
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the parent is gone: stop even in the middle of a step
+        inbox.put(message)

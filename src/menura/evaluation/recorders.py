@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
+import queue
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from menura.data.episode import Episode
 from menura.envs.make import make_env, make_expert
 from menura.envs.recording import Actor, largest_action_step, record
-from menura.errors import EnvironmentFailure, MenuraError
+from menura.evaluation.child import Child, attend
 
-_LAUNCH = "import sys; from menura.evaluation.recorders import main; main(int(sys.argv[1]))"
 _AHEAD = 3  # attempts a process may be ahead of the one that is waited for: bounds the memory
 
 
@@ -79,81 +75,47 @@ def attempts(recording: Recording, first_seed: int, num_workers: int) -> Generat
 
 
 class _Pool:
-    """Fresh interpreters, no copies: OpenGL does not survive a fork, and a user's script is not run again."""
+    """Makes attempts in several processes."""
 
     def __init__(self, recording: Recording, num_workers: int) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._connections: list[Connection] = []
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        }
-        for _ in range(num_workers):
-            ours, theirs = Pipe()
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _LAUNCH, str(theirs.fileno())],
-                    env=environment,
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                )
-            self._processes.append(process)
-            self._connections.append(ours)
-            ours.send(recording)
+        names = [f"recording process {number}" for number in range(num_workers)]
+        self._children = [Child("menura.evaluation.recorders", name, recording) for name in names]
 
     def attempts(self, first_seed: int) -> Iterator[Attempt]:
         finished: dict[int, Attempt] = {}
-        idle = list(self._connections)
-        running: dict[Connection, int] = {}
+        idle = list(self._children)
+        running: dict[Child, int] = {}
         given = wanted = first_seed
         while True:
-            while idle and given < wanted + _AHEAD * len(self._connections):
-                connection = idle.pop()
-                connection.send(given)
-                running[connection] = given
+            while idle and given < wanted + _AHEAD * len(self._children):
+                child = idle.pop()
+                child.send(given)
+                running[child] = given
                 given += 1
-            ready = wait(list(running))
-            for connection in [each for each in running if each in ready]:
-                finished[running.pop(connection)] = self._receive(connection)
-                idle.append(connection)
+            for child in Child.first_ready(running):
+                finished[running.pop(child)] = child.receive()
+                idle.append(child)
             while wanted in finished:
                 yield finished.pop(wanted)
                 wanted += 1
 
-    def _receive(self, connection: Connection) -> Attempt:
-        try:
-            reply = connection.recv()
-        except (EOFError, ConnectionResetError):
-            process = self._processes[self._connections.index(connection)]
-            raise EnvironmentFailure(
-                f"recording process: expected it to run on, got exit code {process.wait()}; its last words are above. "
-                "Recorded episodes are kept; collect again to go on."
-            ) from None
-        if isinstance(reply, MenuraError):
-            raise reply
-        attempt: Attempt = reply
-        return attempt
-
     def close(self) -> None:
-        for process, connection in zip(self._processes, self._connections, strict=True):
-            process.kill()  # it has nothing to save
-            process.wait()
-            connection.close()
+        for child in self._children:
+            child.dismiss()
+        for child in self._children:
+            child.end()
+
+
+def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+    """A recording process: a Recording comes first, then seeds, each answered by its Attempt."""
+    recorder = Recorder(inbox.get())
+    while True:
+        connection.send(recorder.attempt(inbox.get()))
 
 
 def main(descriptor: int) -> None:
-    """A recording process; `descriptor` is its end of the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    connection = Connection(descriptor)
-    try:
-        recorder = Recorder(connection.recv())
-        while True:
-            connection.send(recorder.attempt(connection.recv()))
-    except (EOFError, BrokenPipeError):
-        return  # the parent is gone
-    except MenuraError as error:
-        connection.send(error)
+    """The process; `descriptor` is its end of the connection."""
+    attend(descriptor, serve)
 
 
 def _make_actor(recording: Recording) -> Actor:
