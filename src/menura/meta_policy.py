@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from menura.checkpoint import load_checkpoint
 from menura.errors import ContractError
-from menura.policies.inference import Inference
-from menura.processing.processor import Processor
+from menura.policies.inference import Inference, dataset_row
+from menura.processing.processor import CONFIG_FILE, Processor, read_settings
 from menura.served_policy import ServedPolicy
 from menura.serving.client import is_address
 from menura.session import Execution, Float32, Observation, OpenLoop, Session, TemporalEnsemble
@@ -101,6 +101,8 @@ class MetaPolicy(Inference):
                     f"device={device}, dataset={dataset}. Give them to `menura serve`."
                 )
             return ServedPolicy(path_or_url, api_key)
+        if (Path(path_or_url) / CONFIG_FILE).is_file():  # else `load_checkpoint` says what is missing
+            dataset_row(read_settings(path_or_url).dataset_names, dataset)  # refused before the weights are read
         if device is None and torch.accelerator.is_available():
             device = torch.accelerator.current_accelerator()
         checkpoint = load_checkpoint(

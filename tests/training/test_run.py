@@ -15,9 +15,11 @@ import safetensors.torch
 import torch
 import yaml
 from filelock import FileLock
+from transformers import ResNetConfig, ResNetModel
 
 from menura.checkpoint import load_checkpoint
-from menura.errors import CheckpointError, ConfigError, ContractError
+from menura.errors import CheckpointError, ConfigError, ContractError, FeatureMismatch
+from menura.evaluation.evaluate import evaluate
 from menura.training.interrupt import TrainingInterrupted
 from menura.training.run import TrainResult, train
 
@@ -214,6 +216,27 @@ def test_several_datasets_are_mixed(project: Path) -> None:
     assert load_checkpoint("out", project=project).processor.dataset_names == ("a", "b")
 
 
+def test_whose_statistics_hold_in_the_environment_is_said(project: Path) -> None:
+    """For rollouts before anything is trained, for an evaluation before the weights are read."""
+    datasets = [{"class": "ReachData", "name": "near"}, {"class": "ReachData", "name": "far", "args": {"episodes": 5}}]
+    options = {"training__max_steps": 2, "datasets": datasets, "training__rollouts": {"every": 2, "episodes": 1}}
+    with pytest.raises(ConfigError, match=r"evaluation\.dataset: expected one of \['near', 'far'\].*got none"):
+        reach(**options)
+    with pytest.raises(ConfigError, match=r"got fur; did you mean 'far'\?"):
+        reach(evaluation__dataset="fur", **options)
+    shutil.rmtree("out")
+    reach(evaluation__dataset="far", **options)
+    fast: dict[str, Any] = {"episodes": 1, "videos": 0, "progress": False}
+    assert evaluate("out", **fast).asked == 1
+    assert evaluate("out", dataset="near", **fast).asked == 1
+    with pytest.raises(FeatureMismatch, match=r"dataset: expected one of \['near', 'far'\], got 'nea'"):
+        evaluate("out", dataset="nea", **fast)
+    reach("unsaid", training__max_steps=2, datasets=datasets)
+    Path("unsaid/model.safetensors").unlink()
+    with pytest.raises(FeatureMismatch, match="whose statistics turn actions into physical units, got none"):
+        evaluate("unsaid", **fast)
+
+
 def test_a_trainer_must_be_one_of_ours(project: Path) -> None:
     Path("trainer/other.py").write_text("from transformers import Trainer\n\n\nclass Other(Trainer):\n    pass\n")
     with pytest.raises(ContractError, match=r"trainer Other: expected a subclass of menura\.training"):
@@ -237,6 +260,27 @@ def test_policies_that_see(project: Path, blind: bool) -> None:
     checkpoint = load_checkpoint("out", project=project)
     assert checkpoint.processor.camera_names == ("left", "right")
     assert checkpoint.processor.required_cameras == (() if blind else ("left", "right"))
+
+
+def test_an_encoder_of_a_directory_travels_whole(project: Path) -> None:
+    settings = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ResNetModel(settings).save_pretrained("resnet")
+    encoder = "--image_encoder={class: VisionEncoder, args: {model: resnet, image_size: [16, 16]}}"
+    train("seen", output_dir="out", overrides=["--policy.class=FeaturePolicy", encoder])
+    before = load_checkpoint("out", project=project).processor.image_encoder
+    shutil.rmtree("resnet")
+    after = load_checkpoint("out", project=project).processor.image_encoder
+    assert after is not None
+    image = torch.rand(2, 3, 16, 20)
+    assert torch.equal(after(image), before(image))
+
+
+def test_a_run_can_be_read_by_whom_the_umask_allows(project: Path) -> None:
+    reach(training__max_steps=2)
+    Path("plain").touch()
+    modes = {path.name: path.stat().st_mode for path in Path("out").rglob("*") if path.suffix == ".safetensors"}
+    assert {"model.safetensors", "normalizer.safetensors", "golden.safetensors"} <= modes.keys()
+    assert set(modes.values()) == {Path("plain").stat().st_mode}
 
 
 def test_policies_with_an_image_encoder(project: Path) -> None:

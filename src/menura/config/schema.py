@@ -51,7 +51,10 @@ class ProcessorConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How success is measured. Episode i is seeded by (seed, i); `num_workers` None means the number of CPUs."""
+    """How success is measured. Episode i is seeded by (seed, i); `num_workers` None means the number of CPUs.
+
+    `dataset` names the one of several whose statistics hold in the environment.
+    """
 
     episodes: Positive = 50
     num_envs: Positive = 8
@@ -62,6 +65,7 @@ class EvaluationConfig(Section):
     exact: bool = False
     videos: NotNegative | Literal["all"] = "all"
     video_fps: Positive = 10
+    dataset: str | None = None
 
 
 class CollectConfig(Section):

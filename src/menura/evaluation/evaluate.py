@@ -44,6 +44,7 @@ def evaluate(
     resume: bool = False,
     baselines: bool = False,
     blind: str | Path | MetaPolicy | None = None,
+    dataset: str | None = None,
     overrides: Sequence[str] = (),
     device: str | None = None,
     trust_remote_code: bool = False,
@@ -61,13 +62,18 @@ def evaluate(
         output_dir: where everything is written. By default `<run>/evaluation`, in another environment than the run's
             own `<run>/evaluation-<environment>`; nowhere for a MetaPolicy or a server.
         blind: the blind baseline; `<run>-blind` by default, when it is there.
+        dataset: whose statistics hold in the environment, of a run trained on several datasets.
         overrides: of the task, as on the command line: `env.args.max_episode_steps=400`.
         The others: see `menura.evaluation.policy.evaluate_policy`.
 
     Raises:
-        CheckpointError: there is no such run. ConfigError: no environment is known.
-        FeatureMismatch, EnvironmentFailure: see `evaluate_policy`.
+        CheckpointError: there is no such run.
+        ConfigError: no environment is known, or a dataset is named for a policy in memory.
+        FeatureMismatch: of several datasets none or another was named; and see `evaluate_policy`.
+        EnvironmentFailure: see `evaluate_policy`.
     """
+    if dataset is not None and not isinstance(model, (str, Path)):
+        raise ConfigError(f"evaluate: expected no dataset for a policy that is loaded already, got {dataset!r}.")
     run = Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
     task = _task_of(run, overrides, project)
     config = task.config.evaluation if task is not None else EvaluationConfig()
@@ -79,7 +85,12 @@ def evaluate(
         output_dir = run / ("evaluation" if env is None else f"evaluation-{_name_of(env)}")
     if blind is None and baselines and run is not None:
         blind = blind_run_of(run)
-    loading = {"device": device, "trust_remote_code": trust_remote_code, "project": project}
+    loading = {
+        "device": device,
+        "dataset": _or(dataset, config.dataset),
+        "trust_remote_code": trust_remote_code,
+        "project": project,
+    }
     with _opened(model, **loading) as policy:
         results = evaluate_policy(
             policy,
@@ -102,7 +113,9 @@ def evaluate(
         )
     if output_dir is not None:
         title = task.name if task is not None else str(results.policy["name"])
-        section = Section(title, results, Path(output_dir), run, _command(model, env, results, overrides, baselines))
+        section = Section(
+            title, results, Path(output_dir), run, _command(model, env, results, overrides, baselines, dataset)
+        )
         write_report(Path(output_dir) / REPORT_FILE, [section])
     return results
 
@@ -164,7 +177,9 @@ def _place(run: Path | None) -> str:
     return "the call" if run is None else f"{run / RUN_FILE}"
 
 
-def _command(model: Any, env: Any, results: Results, overrides: Sequence[str], baselines: bool) -> str | None:
+def _command(
+    model: Any, env: Any, results: Results, overrides: Sequence[str], baselines: bool, dataset: str | None
+) -> str | None:
     """The command line that repeats the evaluation, where one can."""
     if not isinstance(model, (str, Path)) or not (env is None or isinstance(env, (str, Path))):
         return None
@@ -174,5 +189,6 @@ def _command(model: Any, env: Any, results: Results, overrides: Sequence[str], b
     words += ["--episodes", str(results.asked), "--seed", str(results.protocol["seeds"]["first"])]
     words += ["--num_envs", str(results.run["num_envs"])]
     words += ["--baselines"] if baselines else []
+    words += ["--dataset", dataset] if dataset is not None else []
     words += [f"--{override.removeprefix('--')}" for override in overrides]
     return shlex.join(words)

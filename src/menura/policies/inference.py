@@ -43,7 +43,7 @@ class Inference:
         self.n_action_steps = needs.n_action_steps
         self.n_obs_steps = needs.n_obs_steps
         self.observation_offsets = needs.observation_offsets
-        self.dataset_id = _dataset_id(processor.dataset_names, dataset)
+        self.dataset_id = dataset_row(processor.dataset_names, dataset)
         parameters = inspect.signature(model.select_action).parameters.values()
         self._accepts = {parameter.name for parameter in parameters}
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -155,8 +155,8 @@ class Inference:
         return chunk
 
 
-def _dataset_id(names: Sequence[str], dataset: str | None) -> int:
-    """Which row of the statistics holds."""
+def dataset_row(names: Sequence[str], dataset: str | None) -> int:
+    """Which row of the statistics holds; FeatureMismatch names the choices."""
     if dataset is None:
         if len(names) > 1:
             raise FeatureMismatch(

@@ -19,6 +19,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     api_key: str | None = None,
+    dataset: str | None = None,
     trust_remote_code: bool = False,
 ) -> None:
     """Load, verify and warm up a checkpoint, then listen until interrupted.
@@ -26,6 +27,7 @@ def serve(
     Args:
         model: a run or a checkpoint.
         host, port, api_key: as of `PolicyServer`.
+        dataset: whose statistics hold, of a policy trained on several datasets.
         trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
 
     Raises:
@@ -35,7 +37,7 @@ def serve(
         raise ContractError(
             f"serve: expected a run or a checkpoint, got a server's address {model}. It serves already."
         )
-    meta = MetaPolicy.from_pretrained(Path(model), trust_remote_code=trust_remote_code)
+    meta = MetaPolicy.from_pretrained(Path(model), dataset=dataset, trust_remote_code=trust_remote_code)
     asyncio.run(_listen(PolicyServer(meta, host=host, port=port, api_key=api_key), str(model)))
 
 

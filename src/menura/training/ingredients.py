@@ -20,7 +20,7 @@ from menura import components
 from menura.config import ResolvedTask
 from menura.data import Mixture, Reader, Windows, open_dataset, windows
 from menura.data.episode import Frames
-from menura.errors import ConfigError, ContractError, FeatureMismatch
+from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.policies.contract import Contract, build_policy, require_policy_class
 from menura.policies.needs import Needs, fill_config
@@ -75,6 +75,7 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
     policy_class = components.load("policy", config.policy.class_, task.project)
     config_class = require_policy_class(policy_class)
     readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
+    _require_dataset_of_rollouts(task, [reader.name for reader in readers])
     features = _common_features(readers)
     contract = Contract.of(policy_class)
     encoder = _image_encoder(task) if contract.uses_images else None
@@ -96,7 +97,7 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
         config.processor.blind,
         uses=("state", "image", "task") if contract.var_keyword else contract.keys,
         image_encoder=encoder,
-        image_encoder_spec=None if config.image_encoder is None else config.image_encoder.model_dump(by_alias=True),
+        image_encoder_spec=_encoder_spec(task, encoder),
     )
     given = [dataset.weight for dataset in config.datasets if dataset.weight is not None]
     weights = given if len(given) == len(parts) else None  # all or none: the configuration sees to that
@@ -143,6 +144,18 @@ def _joined(parts: list[Windows], weights: list[float] | None, seed: int) -> Win
     return parts[0] if len(parts) == 1 else Mixture(parts, weights, seed)
 
 
+def _require_dataset_of_rollouts(task: ResolvedTask, names: list[str]) -> None:
+    """Whose statistics hold in the environment is known before any store is built."""
+    chosen = task.config.evaluation.dataset
+    if chosen is None and (len(names) == 1 or not task.config.training.get("rollouts")):
+        return
+    if chosen not in names:
+        raise ConfigError(
+            f"evaluation.dataset: expected one of {names}, whose statistics hold in the environment, "
+            f"got {chosen or 'none'}{did_you_mean(chosen or '', names) or '.'} ({task.locate('evaluation.dataset')})"
+        )
+
+
 def _common_features(readers: list[Reader]) -> Features:
     first = readers[0].features
     for reader in readers[1:]:
@@ -170,6 +183,15 @@ def _image_encoder(task: ResolvedTask) -> nn.Module | None:
             f"got {type(encoder).__name__} ({where})."
         )
     return encoder.eval().requires_grad_(False)
+
+
+def _encoder_spec(task: ResolvedTask, encoder: nn.Module | None) -> dict[str, Any] | None:
+    """What a checkpoint says of its encoder: such arguments that no Hub and no other directory is asked, if it can."""
+    spec = task.config.image_encoder
+    if spec is None or encoder is None:
+        return None
+    rebuild_args = getattr(encoder, "rebuild_args", None)
+    return {"class": spec.class_, "args": rebuild_args() if callable(rebuild_args) else spec.args}
 
 
 def _encoder_fingerprint(encoder: nn.Module) -> str:

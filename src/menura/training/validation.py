@@ -24,8 +24,8 @@ SEED_OFFSET = 500_000_000
 class Validation:
     """Rolls a policy out in the task's environment, always the same validation episodes; a context manager.
 
-    The worker processes start with the first rollout. Of a policy trained on several datasets, the statistics of the
-    first one hold.
+    The worker processes start with the first rollout. Of a policy trained on several datasets, the statistics of
+    `evaluation.dataset` hold.
     """
 
     def __init__(self, task: ResolvedTask, rollouts: RolloutsConfig, processor: Processor, run: Path) -> None:
@@ -41,7 +41,7 @@ class Validation:
         execution: Execution | None = None
         if evaluation.execution == "temporal_ensemble":
             execution = TemporalEnsemble(evaluation.ensemble_coefficient)
-        meta = MetaPolicy(policy, self._processor, dataset=self._processor.dataset_names[0])
+        meta = MetaPolicy(policy, self._processor, dataset=evaluation.dataset)
         return run_episodes(
             PolicySubject(meta, execution, evaluation.exact),
             self._opened(),
