@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from menura.data.episode import Episode
 from menura.data.readers.base import Reader
 from menura.features import CameraFeature, Features, VectorFeature
 
-FIXTURES = Path(os.environ.get("MENURA_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "lerobot"  # written by LeRobot 0.6.1 itself
 
 
 class ArrayReader(Reader):
@@ -80,8 +79,6 @@ def make_reader() -> Callable[..., ArrayReader]:
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
     """The folder of datasets written by LeRobot itself."""
-    if not FIXTURES.is_dir():
-        pytest.skip(f"no LeRobot fixtures in {FIXTURES}; set MENURA_FIXTURES to their folder")
     return FIXTURES
 
 

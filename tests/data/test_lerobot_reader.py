@@ -20,17 +20,13 @@ from menura.data.encoding import encode_video
 from menura.errors import DataError
 from menura.features import CameraFeature, Features, VectorFeature
 
-FIXTURES = Path(os.environ.get("MENURA_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "lerobot"
 GOLDEN = ("lerobot_v3_video", "lerobot_v3_image", "lerobot_v3_many_files")
-needs_fixtures = pytest.mark.skipif(
-    not FIXTURES.is_dir(), reason=f"datasets written by LeRobot are not at {FIXTURES} (set MENURA_FIXTURES)"
-)
 
 
 # Written by LeRobot 0.6.1
 
 
-@needs_fixtures
 @pytest.mark.parametrize("name", GOLDEN)
 def test_tables_equal_what_was_written(name: str) -> None:
     reader, golden = LeRobotReader(FIXTURES / name), np.load(FIXTURES / f"{name}.golden.npz")
@@ -41,7 +37,6 @@ def test_tables_equal_what_was_written(name: str) -> None:
         assert len(episode) == reader.lengths()[index]
 
 
-@needs_fixtures
 @pytest.mark.parametrize("name", GOLDEN)
 def test_items_equal_what_lerobot_reads(name: str) -> None:
     """Frames -1 and 0, actions 0 … 7, task and time at each golden index."""
@@ -59,7 +54,6 @@ def test_items_equal_what_lerobot_reads(name: str) -> None:
             assert np.abs(frames[[max(step - 1, 0), step]] - expected).mean() <= 2
 
 
-@needs_fixtures
 def test_features_of_the_video_fixture() -> None:
     reader = LeRobotReader(FIXTURES / "lerobot_v3_video")
     assert reader.features == Features(
@@ -73,7 +67,6 @@ def test_features_of_the_video_fixture() -> None:
     assert [reader.episode(i).task for i in range(3)] == ["push the block", "lift the block", "push the block"]
 
 
-@needs_fixtures
 @pytest.mark.parametrize("name", GOLDEN)
 def test_frames_are_the_same_however_asked_for(name: str) -> None:
     episode = LeRobotReader(FIXTURES / name).episode(1)
