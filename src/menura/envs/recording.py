@@ -9,6 +9,7 @@ import numpy as np
 
 from menura.data.episode import Episode, Float32, UInt8
 from menura.envs.base import SimEnv
+from menura.errors import EnvironmentFailure
 
 _NOISE_MEMORY = 0.9
 
@@ -39,7 +40,7 @@ def record(env: SimEnv, actor: Actor, *, seed: int, noise: float = 0.0, extra_st
     frames: dict[str, list[UInt8]] = {camera: [] for camera in env.features.cameras}
     first_success: int | None = None
     while True:
-        action = np.asarray(actor.act(observation), dtype=np.float32)
+        action = _checked(actor.act(observation), env, actor, step=len(actions))
         states.append(observation["state"])
         actions.append(action)
         for camera, seen in frames.items():
@@ -61,6 +62,20 @@ def record(env: SimEnv, actor: Actor, *, seed: int, noise: float = 0.0, extra_st
         fps=env.features.fps,
         success=first_success is not None,
         seed=seed,
+    )
+
+
+def _checked(answer: Any, env: SimEnv, actor: Actor, step: int) -> Float32:
+    """What an actor answered, as an action (A,) float32."""
+    action: Float32 = np.asarray(answer, dtype=np.float32)
+    if action.shape != (env.features.action_dim,):
+        got = f"shape {action.shape}"
+    elif not np.isfinite(action).all():
+        got = str(action.tolist())
+    else:
+        return action
+    raise EnvironmentFailure(
+        f"{type(actor).__name__}.act at step {step}: expected {env.features.action_dim} finite numbers, got {got}."
     )
 
 
