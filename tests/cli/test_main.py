@@ -230,3 +230,16 @@ def _try_to_open(pipe: Path) -> int | None:
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:  # nobody reads yet
         return None
+
+
+def test_what_the_system_refuses_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "policy").touch()
+    done = menura(tmp_path, "new", "policy", "other")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"{tmp_path / 'policy'}: expected the system to allow it, got: ")
+    assert "Traceback" not in done.err
+
+
+def test_the_package_is_a_command_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "menura", "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:13]) == (0, "Usage: menura")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,15 @@ from typer.core import TyperGroup
 from menura.cli import check, collect, compare, config, eval, new, replay, serve, train
 from menura.cli.words import split_words
 from menura.errors import MenuraError
+
+_NEXT_STEPS = {
+    errno.ENOSPC: "Make room and run the same command again; what was finished is kept.",
+    errno.EDQUOT: "Make room and run the same command again; what was finished is kept.",
+    errno.EACCES: "Choose another output_dir, or set MENURA_CACHE for the cache.",
+    errno.EPERM: "Choose another output_dir, or set MENURA_CACHE for the cache.",
+    errno.EROFS: "Choose another output_dir, or set MENURA_CACHE for the cache.",
+    errno.EADDRINUSE: "Choose another --port.",
+}
 
 
 class _Group(TyperGroup):
@@ -29,6 +39,19 @@ class _Group(TyperGroup):
                 raise
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE or os.environ.get("MENURA_DEBUG"):
+                raise
+            typer.echo(_told(error), err=True)
+            raise typer.Exit(1) from error
+
+
+def _told(error: OSError) -> str:
+    """What the system refused: a full disk, a folder that is not ours to write, a port in use."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = error.strerror or str(error)
+    step = _NEXT_STEPS.get(error.errno or 0, "--debug shows where.")
+    return f"{where}expected the system to allow it, got: {what}. {step}"
 
 
 app = typer.Typer(
