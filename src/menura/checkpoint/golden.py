@@ -51,6 +51,12 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
     )
 
 
+def rehearse(inference: Inference, observation: Mapping[str, Any]) -> None:
+    """Ask once and keep nothing: a `select_action` that fails is found before training, not when it is first saved."""
+    with _reproducible(inference):
+        inference.actions(_ask(inference, inference.inputs(observation), SEED))
+
+
 class Golden:
     """A golden file, read.
 

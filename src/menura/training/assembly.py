@@ -16,10 +16,12 @@ from transformers.utils import logging
 
 from menura import components
 from menura.checkpoint import write_checkpoint_files
+from menura.checkpoint.golden import rehearse
 from menura.config import ResolvedTask
 from menura.data import Mixture, Windows
 from menura.errors import CheckpointError, ConfigError, ContractError
 from menura.files import read_json
+from menura.policies.inference import Inference
 from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, move_files, written_whole
@@ -27,8 +29,9 @@ from menura.training.ingredients import Ingredients, gather
 from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
 from menura.training.memory import keep_freed_memory
 from menura.training.progress import ProgressBar
-from menura.training.rollouts import Rollouts
+from menura.training.rollouts import Rollouts, training_results
 from menura.training.run_directory import is_main_process
+from menura.training.saving import WritePolicy
 from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 
@@ -51,7 +54,8 @@ def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
     ingredients = gather(task, seed=args.seed, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
         stack.enter_context(suitable_threads(ingredients.policy))
-        trainer = _make_trainer(task, ingredients, args)
+        write_policy = functools.partial(_write_policy, task=task, ingredients=ingredients, seed=args.seed)
+        trainer = _make_trainer(task, ingredients, args, write_policy)
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback):
                 callback.logging_dir = callback.logging_dir or str(run / "tensorboard")
@@ -63,6 +67,8 @@ def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
         trainer.add_callback(progress)
         trainer.add_callback(stop)
         _introduce(console, task, ingredients, trainer, run)
+        processor = ingredients.processor
+        rehearse(Inference(ingredients.policy, processor, dataset=processor.dataset_names[0]), ingredients.golden)
         stack.callback(progress.close)
         with stop.listening():
             trainer.resume()
@@ -75,7 +81,7 @@ def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
             raise TrainingInterrupted(message)
         if rollouts is not None and rollouts.select_best:
             trainer.load_best()
-        _leave_policy(trainer, run)
+        _leave_policy(trainer, run, functools.partial(write_policy, results=training_results(trainer.state, rollouts)))
     return finished_metrics(run)
 
 
@@ -88,7 +94,7 @@ def finished_metrics(run: Path) -> dict[str, float]:
     return {**found, "steps": state["global_step"]}
 
 
-def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any) -> MenuraTrainer:
+def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any, write_policy: WritePolicy) -> MenuraTrainer:
     trainer_class: type[MenuraTrainer] = MenuraTrainer
     given: dict[str, Any] = {}
     if (spec := task.config.trainer) is not None:
@@ -98,7 +104,6 @@ def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any) -> Me
                 f"trainer {spec.class_}: expected a subclass of menura.training.trainer.MenuraTrainer, got one of "
                 f"{', '.join(base.__name__ for base in trainer_class.__bases__)} ({task.locate('trainer.class')})."
             )
-    write_policy = functools.partial(_write_policy, task=task, ingredients=ingredients, seed=args.seed)
     trainer: MenuraTrainer = trainer_class(
         ingredients.policy,
         args,
@@ -113,7 +118,13 @@ def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any) -> Me
 
 
 def _write_policy(
-    directory: Path, policy: PreTrainedModel, *, task: ResolvedTask, ingredients: Ingredients, seed: int
+    directory: Path,
+    policy: PreTrainedModel,
+    *,
+    task: ResolvedTask,
+    ingredients: Ingredients,
+    seed: int,
+    results: str | None = None,
 ) -> None:
     write_checkpoint_files(
         directory,
@@ -124,11 +135,13 @@ def _write_policy(
         datasets=ingredients.fingerprints,
         seed=seed,
         golden=ingredients.golden,
+        results=results,
     )
 
 
-def _leave_policy(trainer: MenuraTrainer, run: Path) -> None:
+def _leave_policy(trainer: MenuraTrainer, run: Path, write_policy: WritePolicy) -> None:
     """Put the policy into the run's own directory; its manifest, which says that the run is finished, comes last."""
+    trainer.write_policy = write_policy
     saves, wait = trainer.args.should_save, trainer.accelerator.wait_for_everyone
     with written_whole(run / "policy", first=saves, wait=wait, finish=lambda new, _: move_files(new, run)) as directory:
         if saves:

@@ -74,17 +74,19 @@ def begin(run: Path, task: ResolvedTask) -> Status:
     """What is to be done in a claimed directory; writes `run.yaml`.
 
     Raises:
-        ConfigError: it holds a run of another configuration; every differing key is named.
+        ConfigError: it holds a run of another configuration; every differing key is named. One that ended before its
+            first checkpoint has nothing to lose, and is begun anew.
         CheckpointError: it holds something else.
     """
+    status = status_of(run)
     if (run / RUN_FILE).is_file():
-        _require_same(run, task)
+        if status != "new":
+            _require_same(run, task)
     elif strangers := sorted(path.name for path in run.iterdir() if not path.name.startswith(".")):
         raise CheckpointError(
             f"{run}: expected a new or empty directory or a run, got one with {strangers[0]!r}. "
             "Choose another output_dir."
         )
-    status = status_of(run)
     if status != "finished":
         write_text(run / RUN_FILE, task.to_yaml())
     return status
