@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,11 @@ def component_places(tree: Tree) -> Iterator[Place]:
             yield Place("dataset", ("datasets", index), dataset)
 
 
-def check_components(tree: Tree, problems: Problems) -> None:
-    """Report classes that are not found and arguments that do not fit them."""
+def check_components(tree: Tree, problems: Problems, kinds: Collection[str]) -> None:
+    """Report classes of these kinds that are not found and arguments that do not fit them."""
     for place in component_places(tree):
+        if place.kind not in kinds:
+            continue
         name, args = place.value.get("class"), place.value.get("args", {})
         if not isinstance(name, str) or not isinstance(args, dict):
             continue  # the schema says so

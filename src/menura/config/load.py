@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from menura.components import KINDS
 from menura.config.arguments import check_components, check_masks, component_places
 from menura.config.datasets import anchor_datasets, check_datasets, spell_out_datasets
 from menura.config.interpolation import interpolate
@@ -25,7 +26,12 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load_task(
-    task: str | Path, overrides: Sequence[str] = (), project: Path | None = None, *, need_data: bool = False
+    task: str | Path,
+    overrides: Sequence[str] = (),
+    project: Path | None = None,
+    *,
+    need_data: bool = False,
+    kinds: Collection[str] = KINDS,
 ) -> ResolvedTask:
     """Read a task, put its sections in their places, apply overrides, and check everything.
 
@@ -34,6 +40,7 @@ def load_task(
         overrides: `["--policy.args.hidden_size", "512"]`, `["--a.b=v"]` or `["a.b=v"]`; values are YAML.
         project: the folder that holds `configs/`, `policy/`, …; by default the one the task's file lies in.
         need_data: also require that there are datasets and that their files exist.
+        kinds: of components whose classes must be there: a run is evaluated where its datasets' classes are not.
 
     Raises:
         ConfigError: with every problem found, each with its file and line.
@@ -50,7 +57,7 @@ def load_task(
     config = _validated(TaskConfig, tree, (), problems)
     check_datasets(tree, problems, need_data=need_data)
     check_training(tree, problems)
-    check_components(tree, problems)
+    check_components(tree, problems, kinds)
     check_masks(tree, problems)
     if config is None or problems:
         raise problems.error()
@@ -79,7 +86,7 @@ def load_env(env: str | Path, project: Path | None = None) -> EnvConfig:
     if problems:
         raise problems.error()
     config = _validated(EnvConfig, tree, ("env",), problems)
-    check_components(tree, problems)
+    check_components(tree, problems, ("env",))
     if config is None or problems:
         raise problems.error()
     return config

@@ -129,7 +129,7 @@ def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -
         raise CheckpointError(f"model: expected a run or a checkpoint, got no directory {run}. Train it first.")
     for directory in (run, run.resolve().parent):
         if (directory / RUN_FILE).is_file():
-            return load_task(directory / RUN_FILE, overrides, project)
+            return load_task(directory / RUN_FILE, overrides, project, kinds=("env",))
     return None
 
 
