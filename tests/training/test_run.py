@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,12 +19,32 @@ from filelock import FileLock
 from transformers import ResNetConfig, ResNetModel
 
 from menura.checkpoint import load_checkpoint
+from menura.checkpoint.manifest import Manifest, check_hashes
 from menura.errors import CheckpointError, ConfigError, ContractError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
 from menura.training.interrupt import TrainingInterrupted
 from menura.training.run import TrainResult, train
 
 PROJECT = Path(__file__).with_name("project")
+DRIVEN = """
+import numpy as np
+from menura.data import Episode
+from menura.features import Features, VectorFeature
+
+
+class Driven:
+    features = Features(
+        state=VectorFeature(("position", "goal"), object_names=("goal",)), action=VectorFeature(("step",)),
+        fps=20, language=True, control_space="ee", control_type="delta",
+    )
+
+    def __len__(self):
+        return 3
+
+    def episode(self, index):
+        rng = np.random.default_rng(index)
+        return Episode(rng.normal(size=(9, 2)), rng.normal(size=(9, 1)), fps=20, task="drive to the goal")
+"""
 
 
 @pytest.fixture
@@ -165,6 +186,9 @@ def test_rollouts_do_not_change_the_weights_and_choose_the_best(project: Path) -
     assert state["best_global_step"] == best
     assert_same_weights(Path("with"), Path(f"with/checkpoint-{best}"))
     assert {"rollout_success_rate", "rollout_success_low", "rollout_success_high"} <= result.metrics.keys()
+    rate = state["best_metric"]
+    assert f"{rate:.1%} of 6 validation episodes succeeded after step {best}" in Path("with/README.md").read_text()
+    assert "## Results" not in Path("without/README.md").read_text()
     results = json.loads(Path("with/rollouts/step-8/results.json").read_text())
     assert [episode["seed"] for episode in results["episodes"]] == [500_100_000 + i for i in range(6)]
 
@@ -193,6 +217,7 @@ def test_held_out_episodes_give_an_evaluation_loss(project: Path) -> None:
     result = reach(training__eval_strategy="steps", training__eval_steps=10)
     assert result.metrics["eval_loss"] > 0
     assert result.metrics["eval_largest"] > result.metrics["eval_loss"]
+    assert f"loss on held-out episodes was {result.metrics['eval_loss']:.4g} after" in Path("out/README.md").read_text()
 
 
 def test_the_best_checkpoint_by_evaluation_loss_is_kept(project: Path) -> None:
@@ -235,6 +260,29 @@ def test_whose_statistics_hold_in_the_environment_is_said(project: Path) -> None
     Path("unsaid/model.safetensors").unlink()
     with pytest.raises(FeatureMismatch, match="whose statistics turn actions into physical units, got none"):
         evaluate("unsaid", **fast)
+
+
+def test_a_run_is_evaluated_where_it_was_moved_to(project: Path, tmp_path: Path) -> None:
+    """Its environment stands in run.yaml; the project it was trained in is not there; what evaluating writes leaves
+    the checkpoint as it is."""
+    toy = Path(__file__).parents[1] / "evaluation" / "toy.py"
+    Path("configs/env").mkdir()
+    Path("configs/env/toy.yaml").write_text(
+        yaml.safe_dump({"class": f"{toy}:ToyEnv", "args": {"max_episode_steps": 7}})
+    )
+    Path("dataset/driven.py").write_text(DRIVEN)
+    task = {"datasets": [{"class": "Driven"}], "policy": {"class": "MLPPolicy", "args": {"hidden_size": 8}}}
+    reach(training__max_steps=2, env="toy", **task)
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path("out").rename(tmp_path / "elsewhere" / "moved")
+    os.chdir(moved.parent)
+    shutil.rmtree(project)
+    fast: dict[str, Any] = {"episodes": 2, "progress": False}
+    results = evaluate("moved", **fast)
+    assert results.protocol["environment"]["max_episode_steps"] == 7
+    assert (moved / "evaluation" / "results.json").is_file()
+    check_hashes(moved, Manifest.read(moved))
+    assert evaluate(moved, **fast).episodes == results.episodes
 
 
 def test_a_trainer_must_be_one_of_ours(project: Path) -> None:

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from menura.training.trainer import MenuraTrainer
 
 
+def training_results(state: TrainerState, config: RolloutsConfig | None) -> str | None:
+    """Markdown for the model card: what the rollouts and the held-out episodes said of the weights that are left."""
+    step = state.best_global_step or state.global_step
+    found = {key: value for entry in state.log_history if entry["step"] == step for key, value in entry.items()}
+    lines = []
+    if config is not None and "rollout_success_rate" in found:
+        rate, low, high = (found[f"rollout_success_{name}"] for name in ("rate", "low", "high"))
+        lines.append(
+            f"{rate:.1%} of {config.episodes} validation episodes succeeded after step {step} (95 % interval "
+            f"{low:.1%} to {high:.1%}). "
+            + ("The step was chosen by these episodes, so that the rate is too high; m" if config.select_best else "M")
+            + "easure it on others: `menura eval -m .`."
+        )
+    if "eval_loss" in found:
+        lines.append(f"The loss on held-out episodes was {found['eval_loss']:.4g} after step {step}.")
+    return "\n\n".join(lines) or None
+
+
 class Rollouts(TrainerCallback):
     """Evaluates the policy every `config.every` steps and after the last one, on the same validation episodes.
 
