@@ -174,9 +174,13 @@ def test_settings_and_environment_can_be_given(run: Path, toy_env: Any, tmp_path
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"results.json", "report.html"}
     with pytest.raises(CheckpointError, match="got no directory"):
         evaluate(run.with_name("tyo"), progress=False)
+    with pytest.raises(ConfigError, match="for another one is given"):
+        evaluate(run, toy_env, overrides=["env.args.max_episode_steps=9"], progress=False)
     (run / "run.yaml").unlink()
     with pytest.raises(ConfigError, match="expected an environment"):
         evaluate(run, progress=False)
+    with pytest.raises(ConfigError, match="expected a run whose task it overrides"):
+        evaluate(run, toy_env, overrides=["evaluation.exact=true"], progress=False)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def evaluate(
         raise ConfigError(f"evaluate: expected no dataset for a policy that is loaded already, got {dataset!r}.")
     run = Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
     task = _task_of(run, overrides, project)
+    _require_effect(overrides, task, env)
     config = task.config.evaluation if task is not None else EvaluationConfig()
     project = project or (task.project if task is not None else None)
     chosen = env if env is not None else task.config.env if task is not None else None
@@ -118,6 +119,20 @@ def evaluate(
         )
         write_report(Path(output_dir) / REPORT_FILE, [section])
     return results
+
+
+def _require_effect(overrides: Sequence[str], task: ResolvedTask | None, env: Any) -> None:
+    """Refuse overrides that would change nothing: there is no task, or its environment is not the one evaluated in."""
+    if overrides and task is None:
+        raise ConfigError(
+            f"{overrides[0]}: expected a run whose task it overrides, got a policy without one. Remove it."
+        )
+    lost = [word for word in overrides if word.removeprefix("--").startswith("env.")]
+    if lost and env is not None:
+        raise ConfigError(
+            f"{lost[0]}: expected no override of the run's own environment, for another one is given. "
+            "Change that one's YAML."
+        )
 
 
 def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -> ResolvedTask | None:
