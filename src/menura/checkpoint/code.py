@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
-from transformers.utils import logging
 
 from menura import components
 from menura.checkpoint.manifest import MANIFEST_FILE, Code
 from menura.errors import CheckpointError, ComponentError, ContractError
+from menura.policies.quiet import no_progress_bars
 
 # Packages whose classes are there wherever a checkpoint is loaded, so that no copy of them is made.
 INSTALLED = ("menura", "torch", "transformers")
@@ -29,18 +27,6 @@ def save_policy(policy: PreTrainedModel, directory: Path) -> None:
     type(policy.config).register_for_auto_class("AutoConfig")
     with no_progress_bars():
         policy.save_pretrained(directory)
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Without transformers' bars, which cut through the one of the training."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:

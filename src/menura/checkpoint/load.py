@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from menura.checkpoint.code import differs_from_copy, find_class, no_progress_bars
+from menura.checkpoint.code import differs_from_copy, find_class
 from menura.checkpoint.golden import GOLDEN_FILE, Golden, replay
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes, library_versions
 from menura.errors import CheckpointError, ContractError
@@ -18,6 +18,7 @@ from menura.files import recover_directory, sha256
 from menura.policies.contract import completed, require_policy_class
 from menura.policies.inference import Inference
 from menura.policies.needs import Needs
+from menura.policies.quiet import no_progress_bars
 from menura.processing.processor import Processor, read_settings
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 from menura.errors import ContractError
 from menura.features import Features
 from menura.policies.checking.failures import naming_layers
 from menura.policies.checking.samples import make_batch
 from menura.policies.contract import Contract, Needs, check_finite, completed, loss_and_logs, observation
+from menura.policies.quiet import no_progress_bars
 
 STEPS = 10
 LEARNING_RATE = 3e-4
@@ -104,17 +104,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def training_step(trial: Trial) -> str:
     """`forward` returns a finite scalar loss that can be differentiated, of predictions in the actions' shape."""
     with warnings.catch_warnings(record=True) as caught:
@@ -155,7 +144,7 @@ def learning(trial: Trial) -> tuple[list[str], float, float]:
 def saving_and_loading(trial: Trial) -> str:
     """`from_pretrained` gives back the policy that `save_pretrained` was given."""
     expected = trial.act(trial.batch)
-    with tempfile.TemporaryDirectory() as directory, _without_progress_bars():
+    with tempfile.TemporaryDirectory() as directory, no_progress_bars():
         trial.policy.save_pretrained(directory)
         _same_needs(trial, type(trial.config).from_pretrained(directory))
         again: PreTrainedModel = completed(trial.policy_class).from_pretrained(directory)
