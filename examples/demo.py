@@ -7,6 +7,8 @@ you can type yourself; it is printed before it runs. Run again, it goes on where
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shlex
 import subprocess
 import sys
@@ -35,8 +37,8 @@ class Part:
 
 
 PARTS = (
-    Part("aloha_transfer", "ALOHA transfer cube, from state", needs_rendering=False),
-    Part("metaworld_button_press_topdown", "MetaWorld button press, from pixels", needs_rendering=True),
+    Part("aloha_transfer", "ALOHA transfer cube, state", needs_rendering=False),
+    Part("metaworld_button_press_topdown", "MetaWorld button press, pixels", needs_rendering=True),
 )
 
 
@@ -57,29 +59,30 @@ def menura(arguments: list[str], cwd: Path) -> None:
         sys.exit(code)
 
 
-def run_part(part: Part, cwd: Path, videos: bool) -> float:
-    """Collects, trains (the blind baseline beside it, on the other core), evaluates. Returns the training's seconds."""
+def run_part(part: Part, cwd: Path, videos: bool) -> None:
+    """Collects, trains (the blind baseline beside it, on the other core), evaluates."""
     menura(["collect", part.task], cwd)
     blind = ["train", part.task, "--blind"]
     say(blind, "   (beside the next, on the other core)")
     with (cwd / f"{part.task}-blind.log").open("w") as log:
         beside = subprocess.Popen([*MENURA, *blind], cwd=cwd, stdout=log, stderr=subprocess.STDOUT)
         try:
-            start = time.monotonic()
             menura(["train", part.task], cwd)
-            train_s = time.monotonic() - start
             if beside.wait():
                 console.print((cwd / f"{part.task}-blind.log").read_text())
                 sys.exit(1)
         finally:
             beside.kill()
     videos_flag = [] if videos else ["--videos", "0"]
-    menura(["eval", "-m", f"runs/{part.task}", "--episodes", str(EPISODES), "--baselines", *videos_flag], cwd)
-    return train_s
+    menura(
+        ["eval", "-m", f"runs/{part.task}", "--episodes", str(EPISODES), "--baselines", "--resume", *videos_flag], cwd
+    )
 
 
-def row(part: Part, section: Section, train_s: float) -> list[str]:
+def row(part: Part, section: Section) -> list[str]:
     """One line of the table."""
+    log = json.loads((section.run / "trainer_state.json").read_text())["log_history"]
+    train_s = next(entry["train_runtime"] for entry in reversed(log) if "train_runtime" in entry)
     low, high = section.results.interval
     rates = {name: f"{of.successes}/{of.asked}" for name, of in section.results.baselines.items()}
     return [
@@ -88,7 +91,6 @@ def row(part: Part, section: Section, train_s: float) -> list[str]:
         rates["blind"],
         rates["random"],
         f"{train_s:.0f} s",
-        str(section.run),
     ]
 
 
@@ -101,22 +103,26 @@ def main() -> None:
     if not rendering:
         console.print("Nothing can be drawn on this machine: the part from pixels and all videos are left out.")
     start = time.monotonic()
-    table = Table(title="", box=None, pad_edge=False)
-    for column in ("task", "success [95 %]", "blind", "random", "training", "where"):
-        table.add_column(column)
+    table = Table(box=None, pad_edge=False)
+    for column in ("task", "success [95 %]", "blind", "random", "training"):
+        table.add_column(column, no_wrap=True)
     sections = []
     for part in PARTS:
         if part.needs_rendering and not rendering:
             continue
-        train_s = run_part(part, cwd, videos=rendering)
+        run_part(part, cwd, videos=rendering)
         run = cwd / "runs" / part.task
         command = f"menura eval -m runs/{part.task} --episodes {EPISODES} --baselines"
         sections.append(Section(part.title, Results.load(run / "evaluation"), run / "evaluation", run, command))
-        table.add_row(*row(part, sections[-1], train_s))
+        table.add_row(*row(part, sections[-1]))
     report = write_report(cwd / "report.html", sections, title="Menura: the demo")
     console.print()
     console.print(table)
-    console.print(f"\nReport: {report}   ({time.monotonic() - start:.0f} s in all)", soft_wrap=True)
+    console.print()
+    for section in sections:
+        console.print(os.path.relpath(section.run), highlight=False, soft_wrap=True)
+    console.print(os.path.relpath(report), highlight=False, soft_wrap=True)
+    console.print(f"{time.monotonic() - start:.0f} s in all")
 
 
 if __name__ == "__main__":

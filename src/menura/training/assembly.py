@@ -19,8 +19,7 @@ from menura.checkpoint import write_checkpoint_files
 from menura.checkpoint.golden import rehearse
 from menura.config import ResolvedTask
 from menura.data import Mixture, Windows
-from menura.errors import CheckpointError, ConfigError, ContractError
-from menura.files import read_json
+from menura.errors import ConfigError, ContractError
 from menura.policies.inference import Inference
 from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
@@ -36,8 +35,8 @@ from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 
 
-def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
-    """Train a task in a claimed directory, from its last checkpoint if there is one; returns the last metrics.
+def run_training(task: ResolvedTask, run: Path) -> None:
+    """Train a task in a claimed directory, from its last checkpoint if there is one.
 
     Raises:
         TrainingInterrupted: a signal asked for the end; everything up to the last step is in a checkpoint.
@@ -82,16 +81,6 @@ def run_training(task: ResolvedTask, run: Path) -> dict[str, float]:
         if rollouts is not None and rollouts.select_best:
             trainer.load_best()
         _leave_policy(trainer, run, functools.partial(write_policy, results=training_results(trainer.state, rollouts)))
-    return finished_metrics(run)
-
-
-def finished_metrics(run: Path) -> dict[str, float]:
-    """The last value of everything a run logged, and `steps`."""
-    state = read_json(run / TRAINER_STATE, CheckpointError)
-    found: dict[str, float] = {}
-    for entry in state["log_history"]:
-        found.update({key: value for key, value in entry.items() if key not in ("step", "epoch", "total_flos")})
-    return {**found, "steps": state["global_step"]}
 
 
 def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any, write_policy: WritePolicy) -> MenuraTrainer:

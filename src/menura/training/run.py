@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from menura.config import load_task
-from menura.training.run_directory import begin, claimed, default_directory, is_main_process, set_aside, status_of
+from menura.training.run_directory import (
+    begin,
+    claimed,
+    default_directory,
+    finished_metrics,
+    is_main_process,
+    set_aside,
+    status_of,
+)
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,10 @@ def train(
     with claimed(run):
         # The other processes follow the main one, which is perhaps not here yet.
         status = begin(run, resolved) if is_main_process() else status_of(run, resume)
-
-        from menura.training.assembly import finished_metrics, run_training  # torch, transformers: seconds
-
         if status == "finished":
             print(f"{run} is finished already; it is left as it is.")
-            return TrainResult(run, finished_metrics(run))
-        metrics = run_training(resolved, run)
-    return TrainResult(run, metrics)
+        else:
+            from menura.training.assembly import run_training  # torch, transformers: seconds
+
+            run_training(resolved, run)
+        return TrainResult(run, finished_metrics(run))

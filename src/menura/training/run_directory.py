@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from menura.config import ResolvedTask
 from menura.errors import CheckpointError, ConfigError
-from menura.files import write_text
-from menura.training.checkpoints import MANIFEST, checkpoints, remove_leftovers
+from menura.files import read_json, write_text
+from menura.training.checkpoints import MANIFEST, TRAINER_STATE, checkpoints, remove_leftovers
 
 Status = Literal["new", "interrupted", "finished"]
 
@@ -97,6 +97,15 @@ def status_of(run: Path, resume: bool = True) -> Status:
     if resume and (run / MANIFEST).is_file():
         return "finished"
     return "interrupted" if checkpoints(run) else "new"
+
+
+def finished_metrics(run: Path) -> dict[str, float]:
+    """The last value of everything a run logged, and `steps`."""
+    state = read_json(run / TRAINER_STATE, CheckpointError)
+    found: dict[str, float] = {}
+    for entry in state["log_history"]:
+        found.update({key: value for key, value in entry.items() if key not in ("step", "epoch", "total_flos")})
+    return {**found, "steps": state["global_step"]}
 
 
 def _require_same(run: Path, task: ResolvedTask) -> None:
