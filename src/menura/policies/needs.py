@@ -282,7 +282,7 @@ def _no_such_argument(name: str, config_class: type, parameters: Mapping[str, ob
 def _wrong_type(name: str, value: Any, parameter: inspect.Parameter) -> list[Problem]:
     """What is certainly wrong, judged by a plain annotation or else by the default's type."""
     default = parameter.default
-    if value is None:
+    if value is None or (name == "image_size" and isinstance(value, (list, tuple))):  # one number or two
         return []
     plain = {"int": int, "float": float, "bool": bool, "str": str}
     annotation = parameter.annotation
