@@ -63,6 +63,25 @@ def test_what_was_trained_passes(project: Path, task: str, overrides: list[str])
     assert [(result.name, result.ok, result.message) for result in results] == [(name, True, "") for name in CHECKS]
 
 
+TIMED = """
+from menura.policies.mlp.modeling_mlp import MLPPolicy
+
+
+class Timed(MLPPolicy):
+    def forward(self, state, timestep, actions=None, is_pad=None):
+        return super().forward(state=state * (1 + timestep[:, None] / 10), actions=actions, is_pad=is_pad)
+
+    def select_action(self, obs_dict):
+        return self.forward(obs_dict["state"], obs_dict["timestep"])
+"""
+
+
+def test_a_policy_that_asks_for_the_step_passes(project: Path) -> None:
+    (project / "policy" / "timed.py").write_text(TIMED)
+    train("reach", output_dir="out", overrides=[*SHORT, "--policy={class: Timed, args: {hidden_size: 8}}"])
+    assert [(result.ok, result.message) for result in check_run("out")] == [(True, "")] * len(CHECKS)
+
+
 def test_another_dataset_is_named(project: Path) -> None:
     train("reach", output_dir="out", overrides=SHORT)
     source = project / "dataset" / "reach_data.py"

@@ -19,6 +19,7 @@ from menura.policies.inference import Inference
 
 GOLDEN_FILE = "golden.safetensors"
 _METADATA = "golden"
+_ARRAYS = ("state", "timestep")
 SEED = 20260101
 # How far a replay may be off. On the kind of device that saved it, kernels differ in the order of their sums; on
 # another kind in their precision, too (TF32 keeps 10 bits).
@@ -39,8 +40,7 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
         **{f"inputs.{key}": value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
         **{f"raw.images.{camera}": _tensor(images) for camera, images in observation.get("images", {}).items()},
     }
-    if "state" in observation:
-        stages["raw.state"] = _tensor(observation["state"])
+    stages |= {f"raw.{key}": _tensor(observation[key]) for key in _ARRAYS if key in observation}
     task = observation.get("task")
     task = task if task is None or isinstance(task, str) else list(task)
     save_file(
@@ -86,8 +86,9 @@ class Golden:
     def observation(self) -> dict[str, Any]:
         """The raw observation, as it was given."""
         observation: dict[str, Any] = {}
-        if "raw.state" in self.tensors:
-            observation["state"] = self.tensors["raw.state"].numpy()
+        for key in _ARRAYS:
+            if f"raw.{key}" in self.tensors:
+                observation[key] = self.tensors[f"raw.{key}"].numpy()
         images = {camera: value.numpy() for camera, value in self.part("raw.images.").items()}
         if images:
             observation["images"] = images

@@ -61,7 +61,7 @@ class Ingredients:
         frames = np.linspace(0, len(episode) - 1, min(_GOLDEN_FRAMES, len(episode))).astype(np.int64)
         rows = np.clip(frames[:, None] + offsets, 0, len(episode) - 1)  # (B, O)
         rows = rows[:, 0] if len(offsets) == 1 else rows
-        observation: dict[str, Any] = {"task": [episode.task] * len(frames)}
+        observation: dict[str, Any] = {"task": [episode.task] * len(frames), "timestep": frames}
         if episode.state.shape[1]:
             observation["state"] = episode.state[rows]
         if processor.required_cameras:
