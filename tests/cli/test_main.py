@@ -192,7 +192,7 @@ def test_debug_shows_where_an_error_was_raised(project: Path) -> None:
         (["eval", "--a.b", "1", "--num-envs=3"], ["eval", "--a.b", "1", "--num_envs=3"], []),
         (["eval", "--env", "x", "--env.args.a=1"], ["eval", "--env", "x"], ["--env.args.a=1"]),
         (["eval", "--evaluation.exact", "true"], ["eval"], ["--evaluation.exact", "true"]),
-        (["serve", "--a.b", "1", "--api-key=k"], ["serve", "--a.b", "1", "--api_key=k"], []),
+        (["serve", "--a.b", "1", "--api-key-file=k"], ["serve", "--a.b", "1", "--api_key_file=k"], []),
         ([], [], []),
     ],
 )
