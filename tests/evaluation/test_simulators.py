@@ -72,3 +72,20 @@ def test_the_number_of_processes_changes_nothing(package: str, env: dict[str, An
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert seen[0] == seen[1] == seen[2]
     assert all(episode.steps == 15 for episode in outcomes[0])
+    assert_complete(results.protocol, cameras)
+
+
+def assert_complete(protocol: Mapping[str, Any], cameras: tuple[str, ...]) -> None:
+    """Everything that shapes a success rate, but for the policy, is said."""
+    environment = protocol["environment"]
+    assert {"mujoco", "gymnasium"} < environment["versions"].keys()
+    assert environment["success_rule"]
+    assert environment["max_episode_steps"] == 15
+    features = Features.from_dict(environment["features"])
+    assert features.control_space in ("joint", "ee")
+    assert features.control_type in ("abs", "delta")
+    assert features.fps > 0
+    assert tuple(features.cameras) == tuple(environment["camera_poses"]) == cameras
+    assert all(camera.render == "fast" for camera in features.cameras.values())
+    assert (protocol["episodes"], protocol["seeds"]["first"]) == (5, 100)
+    assert {"execution", "stop_at_success", "success"} < protocol.keys()
