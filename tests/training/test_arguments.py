@@ -1,4 +1,4 @@
-"""`training:` is `transformers.TrainingArguments`: each field of the installed version arrives or is refused by name."""
+"""`training:` is `transformers.TrainingArguments`: each of its fields arrives, or is refused by name."""
 
 from __future__ import annotations
 
