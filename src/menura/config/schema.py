@@ -51,7 +51,8 @@ class ProcessorConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How success is measured. Episode i is seeded by (seed, i); `num_workers` None means the number of CPUs.
+    """How success is measured. Episode i is seeded by (seed, i); `num_workers` None means the number of CPUs,
+    `videos` None all of them where the environment can be drawn.
 
     `dataset` names the one of several whose statistics hold in the environment.
     """
@@ -63,7 +64,7 @@ class EvaluationConfig(Section):
     execution: Literal["open_loop", "temporal_ensemble"] = "open_loop"
     ensemble_coefficient: float = Field(default=0.01, ge=0)
     exact: bool = False
-    videos: NotNegative | Literal["all"] = "all"
+    videos: NotNegative | Literal["all"] | None = None
     video_fps: Positive = 10
     dataset: str | None = None
 

@@ -30,9 +30,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Describe:
-    """Answered by the Description of the environment in `slot`."""
+    """Answered by the Description of the environment in `slot`; `film`: try whether it can be drawn."""
 
     slot: int
+    film: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,18 @@ class Execute:
 
 @dataclass(frozen=True)
 class Description:
-    """What an environment says of itself."""
+    """What an environment says of itself.
+
+    Attributes:
+        undrawn: why no video can be taken of it; None when one can, or nobody asked.
+    """
 
     features: dict[str, Any]
     protocol: dict[str, Any]
     max_episode_steps: int
     action_low: list[float]
     action_high: list[float]
+    undrawn: str | None = None
 
 
 Job = Begin | Execute

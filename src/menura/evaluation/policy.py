@@ -27,7 +27,7 @@ def evaluate_policy(
     num_envs: int = 8,
     num_workers: int | None = None,
     output_dir: str | Path | None = None,
-    videos: int | Literal["all"] = "all",
+    videos: int | Literal["all"] | None = None,
     video_fps: float = 10,
     execution: Execution | None = None,
     exact: bool = False,
@@ -51,7 +51,8 @@ def evaluate_policy(
         num_envs: environments that run side by side, one row of the policy's batch each.
         num_workers: processes that share them; one a CPU by default.
         output_dir: where `results.json` and `videos/` are written, while episodes finish; None writes nothing.
-        videos: how many of the first episodes are filmed.
+        videos: how many of the first episodes are filmed; None films all where the environment can be drawn, and
+            says so where it cannot.
         video_fps: frames per second of the videos, which play in real time.
         execution: `OpenLoop()` by default, or `TemporalEnsemble(coefficient)`.
         stop_at_success: end an episode at its first successful step; success is "at any step" either way.

@@ -31,9 +31,9 @@ class WorkerPool:
     def pids(self) -> list[int]:
         return [worker.pid for worker in self._workers]
 
-    def describe(self) -> Description:
-        """What the environment says of itself."""
-        self._workers[0].send(Describe(slot=0))
+    def describe(self, film: bool = False) -> Description:
+        """What the environment says of itself; with `film` also whether it can be drawn."""
+        self._workers[0].send(Describe(slot=0, film=film))
         description: Description = self._workers[0].receive()
         return description
 

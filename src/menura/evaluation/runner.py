@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import menura
 from menura.config.schema import EnvConfig
-from menura.errors import DataError, MenuraError
+from menura.errors import DataError, EnvironmentFailure, MenuraError
 from menura.evaluation.messages import Begin, Conduct
 from menura.evaluation.pool import WorkerPool
 from menura.evaluation.progress import EpisodeProgress
@@ -43,7 +43,7 @@ def run_episodes(
     seeds: Sequence[int],
     num_envs: int,
     output_dir: str | Path | None = None,
-    videos: int | Literal["all"] = "all",
+    videos: int | Literal["all"] | None = None,
     video_fps: float = 10,
     stop_at_success: bool = True,
     resume: bool = False,
@@ -54,7 +54,8 @@ def run_episodes(
 
     Args:
         output_dir: where `results.json` and `videos/` are written; None writes nothing.
-        videos: how many of the first episodes are filmed.
+        videos: how many of the first episodes are filmed; None films all where the environment can be drawn, and
+            says so where it cannot.
         resume: keep the finished episodes of an interrupted evaluation of the same policy under the same protocol.
             What rows met in a batch may then differ, and with it the last bits of a policy that is not run `exact`.
 
@@ -65,7 +66,7 @@ def run_episodes(
     if not seeds:
         raise MenuraError("episodes: expected at least 1, got none.")
     episodes = len(seeds)
-    environment = pool.describe()
+    environment = pool.describe(film=output_dir is not None and videos != 0)
     subject.check(environment)
     protocol = build_protocol(
         environment.protocol,
@@ -78,7 +79,7 @@ def run_episodes(
     record = _Record(Results((), episodes, protocol, subject.identity, run), directory)
     if resume:
         record.take_up()
-    filmed = episodes if videos == "all" else videos
+    filmed = _filmed(videos, episodes, environment.undrawn)
     pool.conduct(
         Conduct(
             cameras=subject.cameras,
@@ -102,6 +103,16 @@ def run_episodes(
             record.add(episode)
             shown.add(episode)
     return record.results()
+
+
+def _filmed(videos: int | Literal["all"] | None, episodes: int, undrawn: str | None) -> int:
+    """How many episodes are filmed; pictures that were asked for and cannot be had are an error."""
+    if undrawn is None:
+        return videos if isinstance(videos, int) else episodes
+    if videos is not None:
+        raise EnvironmentFailure(f"videos: {undrawn}")
+    print(f"No videos are taken. {undrawn}")
+    return 0
 
 
 class _Record:
@@ -146,7 +157,10 @@ class _Record:
             self.results().save(self._directory)
 
     def __enter__(self) -> _Record:
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)  # a directory that cannot be written is found now
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._save()
+        if self.finished:  # results of an earlier evaluation are not exchanged for none
+            self._save()

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from menura.data.episode import Float32
 from menura.envs import make_env
 from menura.envs.base import Observation, SimEnv
-from menura.errors import MenuraError
+from menura.errors import EnvironmentFailure, MenuraError
 from menura.evaluation.messages import Begin, Conduct, Describe, Description, Job, Reply, Setup
 from menura.evaluation.results import EpisodeResult, finite_or_none
 from menura.evaluation.video import VideoWriter, is_video_step
@@ -120,7 +121,9 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
         if isinstance(message, Conduct):
             conduct, slots = message, {}
         elif isinstance(message, Describe):
-            connection.send(describe(environment(message.slot), setup.env))
+            env = environment(message.slot)
+            undrawn = why_undrawn(env) if message.film else None
+            connection.send(replace(describe(env, setup.env), undrawn=undrawn))
         else:
             assert conduct is not None
             replies: dict[int, Reply] = {}
@@ -141,6 +144,16 @@ def describe(env: SimEnv, config: Mapping[str, Any]) -> Description:
         action_low=np.asarray(getattr(space, "low", []), np.float64).ravel().tolist(),
         action_high=np.asarray(getattr(space, "high", []), np.float64).ravel().tolist(),
     )
+
+
+def why_undrawn(env: SimEnv) -> str | None:
+    """Why no picture can be taken of an environment, which is reset for it; None when one can."""
+    try:
+        env.reset(seed=0)
+        env.render()
+    except EnvironmentFailure as failure:
+        return str(failure)
+    return None
 
 
 def _read(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
