@@ -49,8 +49,7 @@ class PolicyServer:
     ) -> None:
         if not _is_loopback(host) and not api_key:
             raise MenuraError(
-                f"menura serve: expected a key to listen on {host}, got none. "
-                "Give --api_key (or MENURA_API_KEY), or --host 127.0.0.1."
+                f"menura serve: expected a key to listen on {host}, got none. Give --api_key_file, or --host 127.0.0.1."
             )
         self.meta = meta
         self.host = host
