@@ -104,9 +104,7 @@ def test_missing(tmp_path: Path) -> None:
     path = tmp_path / "none.mp4"
     with pytest.raises(DataError) as caught:
         read_frames(path, [0])
-    assert str(caught.value) == (
-        f"Video {path}: expected a file, found none. Fetch it again or remove its episodes."
-    )
+    assert str(caught.value) == (f"Video {path}: expected a file, found none. Fetch it again or remove its episodes.")
 
 
 def test_a_replaced_file_is_read_anew(tmp_path: Path) -> None:

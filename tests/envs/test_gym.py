@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -114,6 +115,7 @@ import os
 import subprocess
 import sys
 
+import gymnasium
 import numpy as np
 
 class MyEnv(gymnasium.Env):
@@ -204,3 +206,20 @@ assert env.image("top").any()
 def test_a_mujoco_environment_draws_where_nobody_chose_a_backend(aloha, drawing):
     environment = {name: value for name, value in os.environ.items() if "_GL" not in name}
     subprocess.run([sys.executable, "-c", DRAWS], env=environment, check=True)
+
+
+def test_a_class_without_render_says_so():
+    class Undrawn(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+        action_space = gymnasium.spaces.Box(-1, 1, (1,))
+        metadata = {"render_fps": 5}  # noqa: RUF012
+        max_episode_steps = 3
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(2, np.float32), {"success": False}
+
+    env = GymEnv(Undrawn())
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentFailure, match=r"render\(\): expected a picture for the video, got a class without"):
+        env.render()
