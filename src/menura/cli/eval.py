@@ -61,6 +61,12 @@ def evaluate(
     )
     typer.echo(str(results))
 
+    from menura.evaluation.evaluate import REPORT_FILE, default_output_dir
+
+    written = output_dir if output_dir is not None else default_output_dir(model, env)
+    if written is not None:
+        typer.echo(f"Report: {written / REPORT_FILE}")
+
 
 def _count_or_all(value: str) -> int | Literal["all"]:
     if value == "all":

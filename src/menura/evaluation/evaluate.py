@@ -74,7 +74,7 @@ def evaluate(
     """
     if dataset is not None and not isinstance(model, (str, Path)):
         raise ConfigError(f"evaluate: expected no dataset for a policy that is loaded already, got {dataset!r}.")
-    run = Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
+    run = _run_of(model)
     task = _task_of(run, overrides, project)
     _require_effect(overrides, task, env)
     config = task.config.evaluation if task is not None else EvaluationConfig()
@@ -82,8 +82,8 @@ def evaluate(
     chosen = env if env is not None else task.config.env if task is not None else None
     if chosen is None:
         raise ConfigError(f"evaluate: expected an environment, got none in {_place(run)}. Give env.")
-    if output_dir is None and run is not None:
-        output_dir = run / ("evaluation" if env is None else f"evaluation-{_name_of(env)}")
+    if output_dir is None:
+        output_dir = default_output_dir(model, env)
     if blind is None and baselines and run is not None:
         blind = blind_run_of(run)
     loading = {
@@ -119,6 +119,18 @@ def evaluate(
         )
         write_report(Path(output_dir) / REPORT_FILE, [section])
     return results
+
+
+def default_output_dir(model: object, env: str | Path | EnvConfig | Mapping[str, Any] | None) -> Path | None:
+    """Where an evaluation is written when nothing is said: `<run>/evaluation[-<environment>]`, without a run nowhere."""
+    run = _run_of(model)
+    if run is None:
+        return None
+    return run / ("evaluation" if env is None else f"evaluation-{_name_of(env)}")
+
+
+def _run_of(model: object) -> Path | None:
+    return Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
 
 
 def _require_effect(overrides: Sequence[str], task: ResolvedTask | None, env: Any) -> None:
