@@ -122,7 +122,7 @@ def evaluate(
 
 
 def default_output_dir(model: object, env: str | Path | EnvConfig | Mapping[str, Any] | None) -> Path | None:
-    """Where an evaluation is written when nothing is said: `<run>/evaluation[-<environment>]`, without a run nowhere."""
+    """Where an evaluation is written by default: `<run>/evaluation[-<environment>]`, without a run nowhere."""
     run = _run_of(model)
     if run is None:
         return None
