@@ -1,0 +1,33 @@
+"""The benchmarks run, and print one JSON line with a ratio. What they measure is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SMALL = {
+    "cli": ["--rounds", "1"],
+    "trainer": ["--blocks", "2", "--steps", "2"],
+    "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
+}
+ELSEWHERE = {"windows_state", "windows_images"}  # tests/data/test_windows.py
+
+
+def test_every_benchmark_is_tried() -> None:
+    assert {script.stem for script in BENCHMARKS.glob("*.py")} == {*SMALL, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_prints_one_line_with_a_ratio(name: str, tmp_path: Path) -> None:
+    if name == "rollouts":
+        pytest.importorskip("metaworld", reason="the environment of the rollouts benchmark")
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *SMALL[name]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["ratio"] > 0
