@@ -209,6 +209,8 @@ def test_ctrl_c_is_one_line(project: Path) -> None:
         cwd=project,
         stderr=subprocess.PIPE,
         text=True,
+        # A process in the background of a shell ignores Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     writer = _open_for_writing(pipe, deadline=time.monotonic() + 30)
     process.send_signal(signal.SIGINT)
