@@ -5,12 +5,8 @@ It holds some of the slots, one environment each, made when first needed and kep
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import queue
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -23,6 +19,7 @@ from menura.data.episode import Float32
 from menura.envs import make_env
 from menura.envs.base import Observation, SimEnv
 from menura.errors import EnvironmentFailure, MenuraError
+from menura.evaluation.child import attend
 from menura.evaluation.messages import Begin, Conduct, Describe, Description, Job, Reply, Setup
 from menura.evaluation.results import EpisodeResult, finite_or_none
 from menura.evaluation.video import VideoWriter, is_video_step
@@ -156,24 +153,6 @@ def why_undrawn(env: SimEnv) -> str | None:
     return None
 
 
-def _read(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
-    """Takes messages as they come, so that neither side ever waits for the other to read; ends with the parent."""
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            os._exit(0)  # the parent is gone: stop even in the middle of a step
-        inbox.put(message)
-
-
 def main(descriptor: int) -> None:
     """The process; `descriptor` is its end of the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    faulthandler.enable()
-    connection = Connection(descriptor)
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
-    try:
-        serve(connection, inbox)
-    except MenuraError as error:
-        connection.send(error)
+    attend(descriptor, serve)
