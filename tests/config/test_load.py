@@ -107,6 +107,8 @@ def test_training_starts_from_the_packaged_default(write: Write) -> None:
         ("training: {num_train_epochs: 3}\n", [], "num_train_epochs"),
         ("training: {max_steps: 3}\n", ["--training.num_train_epochs=2"], "num_train_epochs"),
         ("training: {num_train_epochs: 3}\n", ["--training.max_steps=2"], "max_steps"),
+        ("training: {num_train_epochs: 3}\n", ["--training.max_steps=-1"], "num_train_epochs"),
+        ("training: {num_train_epochs: 3, max_steps: -1}\n", [], "num_train_epochs"),
     ],
 )
 def test_the_stronger_of_steps_and_epochs_decides(write: Write, task: str, overrides: list[str], kept: str) -> None:
@@ -144,7 +146,7 @@ def test_overrides_of_list_items_keep_the_list(write: Write) -> None:
 
 
 def test_negative_numbers_are_values_not_options(write: Write) -> None:
-    assert load_task(write(COOL), ["--training.max_steps", "-1"]).config.training["max_steps"] == -1
+    assert load_task(write(COOL), ["--training.seed", "-1"]).config.training["seed"] == -1
 
 
 VALUES = st.recursive(

@@ -316,6 +316,15 @@ TABLE = {
         COOL + "training:\n  per_device_train_batch_size: 0\n",
         "training.per_device_train_batch_size: expected a number of at least 1, got 0 (configs/task/x.yaml:3)",
     ),
+    "training: no step": wrong(
+        COOL + "training:\n  max_steps: 0\n",
+        "training.max_steps: expected at least 1, or give num_train_epochs instead, got 0 (configs/task/x.yaml:3)",
+    ),
+    "training: unset steps and no epochs": wrong(
+        COOL,
+        "training.max_steps: expected at least 1, or give num_train_epochs instead, got -1 (command line)",
+        overrides="--training.max_steps -1",
+    ),
     "training: ema of two": wrong(
         COOL + "training:\n  ema: 2\n",
         "training.ema: expected true, false or a decay in (0, 1), got 2 (configs/task/x.yaml:3)",

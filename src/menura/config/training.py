@@ -40,6 +40,7 @@ _ONLY: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0, "The policy computes its own loss"),
 }
 
+_UNSET_STEPS = -1  # of TrainingArguments: num_train_epochs decides
 _LISTED = 12  # choices named in a message
 
 
@@ -47,6 +48,9 @@ def choose_length(tree: Tree, problems: Problems) -> None:
     """Let the stronger of `max_steps` and `num_train_epochs` decide; TrainingArguments would ignore the second."""
     training = tree.value.get("training")
     if not isinstance(training, dict) or not {"max_steps", "num_train_epochs"} <= training.keys():
+        return
+    if training["max_steps"] == _UNSET_STEPS:
+        tree.delete(("training", "max_steps"))
         return
     steps = tree.origin(("training", "max_steps"))
     epochs = tree.origin(("training", "num_train_epochs"))
@@ -108,6 +112,8 @@ def _field_problem(key: str, value: Any, fields: dict[str, str]) -> str | None:
     if key in _ONLY and value != _ONLY[key][0]:
         only, why = _ONLY[key]
         return f"expected {told(only)}, got {told(value)}. {why}"
+    if key == "max_steps" and isinstance(value, int) and value < 1:
+        return f"expected at least 1, or give num_train_epochs instead, got {told(value)}"
     if key in _AT_LEAST and isinstance(value, (int, float)) and value < _AT_LEAST[key]:
         return f"expected a number of at least {_AT_LEAST[key]}, got {told(value)}"
     return None
