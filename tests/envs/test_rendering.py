@@ -46,6 +46,21 @@ def test_a_users_choice_stands_or_is_refused(linux):
     assert rendering.choose_backend() == "osmesa"
 
 
+def test_a_backend_nobody_knows_is_refused_with_those_there_are(linux):
+    linux.setenv("MUJOCO_GL", "bogus")
+    with pytest.raises(EnvironmentFailure) as caught:
+        rendering.choose_backend()
+    assert str(caught.value) == (
+        "MUJOCO_GL: expected one of egl, osmesa, glfw, disabled, got 'bogus'. Unset it: one that draws is then chosen."
+    )
+
+
+@pytest.mark.parametrize("word", ["glfw", "off", "0", "disabled"])
+def test_a_word_of_mujocos_own_stands(linux, word):
+    linux.setenv("MUJOCO_GL", word)
+    assert rendering.choose_backend() == word
+
+
 @pytest.mark.sim
 @pytest.mark.usefixtures("aloha")
 def test_without_opengl_an_environment_runs_and_only_drawing_fails():

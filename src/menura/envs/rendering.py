@@ -10,6 +10,9 @@ from menura.errors import EnvironmentFailure
 
 _BACKENDS = ("egl", "osmesa")
 _NONE = "disabled"
+# What both mujoco and dm_control take for MUJOCO_GL on Linux, and their other words for glfw and disabled.
+_VALID = (*_BACKENDS, "glfw", _NONE)
+_SYNONYMS = ("on", "enable", "enabled", "true", "1", "off", "disable", "false", "0")
 _CHECKED = "MENURA_CHECKED_GL"  # tells child processes that MUJOCO_GL was tried
 _INSTALL = "apt-get install -y libegl1 libgl1-mesa-dri"
 
@@ -31,13 +34,17 @@ def choose_backend() -> str:
     cameras, and `require_rendering` explains why there are none.
 
     Raises:
-        EnvironmentFailure: the user chose a backend by `MUJOCO_GL`, and it does not draw.
+        EnvironmentFailure: the user chose a backend by `MUJOCO_GL`, and there is none of that name or it does not draw.
     """
-    chosen = os.environ.get("MUJOCO_GL", "")
+    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
     if not sys.platform.startswith("linux") or (chosen and chosen == os.environ.get(_CHECKED)):
         return chosen
     if not chosen:
         chosen = next((backend for backend in _BACKENDS if backend_works(backend)), _NONE)
+    elif chosen not in (*_VALID, *_SYNONYMS):
+        raise EnvironmentFailure(
+            f"MUJOCO_GL: expected one of {', '.join(_VALID)}, got {chosen!r}. Unset it: one that draws is then chosen."
+        )
     elif chosen in _BACKENDS and not backend_works(chosen):
         raise EnvironmentFailure(
             f"MUJOCO_GL: expected a backend that draws, got {chosen!r}, which fails. Unset it, or run `{_INSTALL}`."
