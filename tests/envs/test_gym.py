@@ -106,6 +106,22 @@ def test_an_unknown_id():
         gym(id="CartPol-v1")
 
 
+def test_an_environment_without_a_rate_is_told_the_two_places_for_it():
+    class Timeless(gymnasium.Env):
+        max_episode_steps = 7
+        action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(3, np.float32), {}
+
+    with pytest.raises(EnvironmentFailure) as caught:
+        GymEnv(Timeless())
+    assert str(caught.value) == (
+        'Timeless: expected steps per second, got none. Set metadata["render_fps"] in the environment\'s class, '
+        "or fps in the arguments of Gym."
+    )
+
+
 def test_a_users_own_class_needs_no_keys(tmp_path):
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "mine.py").write_text(

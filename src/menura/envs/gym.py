@@ -163,7 +163,10 @@ class GymEnv(SimEnv):
             state = VectorFeature.of_width(len(self.state()), "state")
         rate = fps or float(self._inner.metadata.get("render_fps") or 0)
         if not rate > 0:
-            raise EnvironmentFailure(f"{self._name}: expected steps per second, got none. Set fps.")
+            raise EnvironmentFailure(
+                f'{self._name}: expected steps per second, got none. Set metadata["render_fps"] in the environment\'s '
+                "class, or fps in the arguments of Gym."
+            )
         return Features(
             state=state,
             action=VectorFeature.of_width(len(self._bounds()[0]), "action"),
