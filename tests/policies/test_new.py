@@ -24,6 +24,18 @@ def test_the_task_it_writes_is_valid_and_names_the_policy(tmp_path):
     assert config.policy.args == {"hidden_size": 512, "num_layers": 2}
 
 
+def test_the_environment_it_writes_has_only_to_be_uncommented(tmp_path):
+    _, task = new_policy("my_cool_policy", tmp_path)
+    text = task.read_text()
+    assert load_task(task).config.env is None
+    for line in ("env: aloha_transfer", "expert:", "  class: AlohaTransferExpert"):
+        assert f"# {line}" in text
+        text = text.replace(f"# {line}", line)
+    task.write_text(text)
+    config = load_task(task).config
+    assert (config.env.class_, config.expert.class_) == ("Aloha", "AlohaTransferExpert")
+
+
 @pytest.mark.parametrize(
     ("name", "stem"), [("MyCoolPolicy", "my_cool_policy"), ("act2", "act2"), ("my-policy", "my_policy")]
 )

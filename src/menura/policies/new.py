@@ -73,8 +73,14 @@ class {class_name}(PreTrainedModel):
 _TASK = """# The way from here:
 #   menura check policy {class_name}
 #   menura train {stem} --output_dir out
+#   menura eval -m out
 datasets:
   - data/my_dataset  # a LeRobotDataset, or class: and args: of a dataset of your own
+
+# Where the policy is evaluated, and who solves it there for `menura collect`. Uncomment and name yours:
+# env: aloha_transfer  # or class: and args: of an environment of your own
+# expert:
+#   class: AlohaTransferExpert
 
 policy:
   class: {class_name}
