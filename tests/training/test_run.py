@@ -20,6 +20,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from menura.checkpoint import load_checkpoint
 from menura.checkpoint.manifest import Manifest, check_hashes
+from menura.cli.main import main
 from menura.errors import CheckpointError, ConfigError, ContractError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
 from menura.training.interrupt import TrainingInterrupted
@@ -160,6 +161,17 @@ def test_asked_to_stop_it_writes_a_checkpoint_and_goes_on_later(
     assert "goes on from  checkpoint-17" in capsys.readouterr().out
     reach("whole")
     assert_same_weights(Path("out"), Path("whole"))
+
+
+def test_a_stopped_command_says_so_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asking = json.dumps({"class": "AskingTrainer", "args": {"at_step": 2}})
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "reach", "--output_dir", "out", f"--trainer={asking}"])
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err.strip()) == (130, "")
+    assert said.out.splitlines()[-1] == (
+        "Stopped after step 2; out/checkpoint-2 is complete. Run the same again to go on."
+    )
 
 
 def test_leftovers_of_a_killed_training_are_removed(project: Path) -> None:

@@ -31,8 +31,9 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted.", err=True)
+        except KeyboardInterrupt as stop:
+            if not str(stop):  # a training has said where it stopped
+                typer.echo("Interrupted.", err=True)
             raise typer.Exit(130) from None
         except MenuraError as error:
             if os.environ.get("MENURA_DEBUG"):
