@@ -29,6 +29,7 @@ with open_pool(env, num_envs=2, num_workers=2) as pool:
 
 
 def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """An evaluation that has finished an episode, and the processes of its environments."""
     script = tmp_path / "script.py"
     toy = Path(__file__).with_name("toy.py")
     script.write_text(SCRIPT.format(toy=str(toy), out=str(tmp_path / "out")))
@@ -38,11 +39,13 @@ def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # so that Ctrl-C can be sent to the whole group, as a terminal does
+        # A process in the background of a shell ignores Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
     deadline = time.monotonic() + 60
-    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "out" / "results.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     return process, pids
 
