@@ -52,9 +52,11 @@ bench: install
 
 # Needs uv. The CUDA parts of torch are left to pip, which takes those that the machine's own torch wheel asks for.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.10 --extra metaworld --extra aloha --extra tensorboard --extra dev \
-	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.new
+	{ grep '^#' requirements.txt; \
+	  uv pip compile pyproject.toml --universal --python-version 3.10 --constraint tools/pins.txt \
+	    --extra metaworld --extra aloha --extra tensorboard --extra dev \
+	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  | grep -v -E '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[0-9.]+).*/\1/' | uniq; } > requirements.new
 	mv requirements.new requirements.txt
 
 clean:
