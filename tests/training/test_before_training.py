@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from menura.errors import MenuraError
+from menura.config import load_task
+from menura.errors import ConfigError, MenuraError
+from menura.training.arguments import training_arguments
+from menura.training.reporting import _MODULES, require_integrations
 from menura.training.run import train
 
 PROJECT = Path(__file__).with_name("project")
@@ -38,3 +43,60 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew(project: Pat
     Path("out").mkdir()
     Path("out/run.yaml").write_text(json.dumps({"name": "reach", "training": {"max_steps": 7}}))
     assert train("reach", output_dir="out", overrides=["--training.max_steps=2"]).metrics["steps"] == 2
+
+
+@pytest.fixture
+def nothing_to_report_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    missing = ("wandb", "tensorboard", "tensorboardX", "mlflow", "azureml")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name in missing else found(name, *rest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "messages"),
+    [
+        (
+            "wandb",
+            [
+                "expected wandb to be installed, got no such package. "
+                "Run `pip install 'menura[wandb]'`, or report to none"
+            ],
+        ),
+        (
+            "[tensorboard, mlflow, none]",
+            [
+                "expected tensorboard to be installed, got no such package. "
+                "Run `pip install 'menura[tensorboard]'`, or report to none",
+                "expected mlflow to be installed, got no such package. Run `pip install mlflow`, or report to none",
+            ],
+        ),
+        (
+            "wandbb",
+            [
+                "expected some of all, azure_ml, clearml, codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, "
+                "mlflow, neptune, none, swanlab, tensorboard, trackio, wandb, got 'wandbb'; did you mean 'wandb'?"
+            ],
+        ),
+    ],
+)
+@pytest.mark.usefixtures("nothing_to_report_to")
+def test_what_a_training_cannot_be_reported_to_is_refused(project: Path, asked: str, messages: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train("reach", output_dir="out", overrides=[f"--training.report_to={asked}"])
+    assert list(caught.value.problems) == [f"training.report_to: {message} (command line)" for message in messages]
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("nothing_to_report_to")
+def test_the_default_is_left_out_where_it_is_not_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packaged = load_task("aloha_transfer")
+    require_integrations(packaged)
+    assert training_arguments(packaged, tmp_path / "run").report_to == []
+    said = "Nothing is logged to TensorBoard, which is not installed. `pip install 'menura[tensorboard]'`\n"
+    assert capsys.readouterr().out == said
+
+
+def test_every_integration_of_transformers_is_known() -> None:
+    assert _MODULES.keys() == INTEGRATION_TO_CALLBACK.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from menura.config.schema import RolloutsConfig
 from menura.config.training import OWN_KEYS
 from menura.errors import ConfigError
 from menura.training.ema import DEFAULT_DECAY
+from menura.training.reporting import install_command, installed
+from menura.training.run_directory import is_main_process
 
 
 def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArguments:
@@ -21,7 +22,8 @@ def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArgument
 
     What a task leaves open is `TrainingArguments`' default, but for: `label_names` and `remove_unused_columns`, which
     batches of Menura need; `logging_nan_inf_filter`, which would hide a loss that is not finite;
-    `dataloader_pin_memory`, of use with a GPU alone; `report_to`, TensorBoard where it is installed.
+    `dataloader_pin_memory`, of use with a GPU alone; `report_to`, TensorBoard where it is installed, else none,
+    which is said.
 
     Raises:
         ConfigError: a value TrainingArguments refuses.
@@ -34,8 +36,10 @@ def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArgument
     }
     values = {**defaults, **given, "output_dir": str(output_dir)}
     values |= {"label_names": ["actions", "is_pad"], "remove_unused_columns": False}
-    if values["report_to"] == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+    if values["report_to"] == "tensorboard" and not installed("tensorboard"):  # the default: a wish is refused earlier
         values["report_to"] = "none"
+        if is_main_process():
+            print(f"Nothing is logged to TensorBoard, which is not installed. `{install_command('tensorboard')}`")
     try:
         return TrainingArguments(**values)
     except (TypeError, ValueError, ImportError) as problem:

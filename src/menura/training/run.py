@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from menura.config import load_task
+from menura.training.reporting import require_integrations
 from menura.training.run_directory import (
     begin,
     claimed,
@@ -62,6 +63,7 @@ def train(
     if blind:
         overrides = [*overrides, "--processor.blind=true"]
     resolved = load_task(task, overrides, project, need_data=True)
+    require_integrations(resolved)
     run = Path(output_dir) if output_dir is not None else default_directory(resolved)
     if not resume and is_main_process():
         set_aside(run)
