@@ -163,6 +163,18 @@ def test_what_does_not_exist_is_refused_before_torch(project: Path, words: tuple
         (("eval", "-m", "run", "--num-env", "3"), "--num_envs"),
         (("eval", "-m", "run", "--policy.args.x", "3"), "No such option: --policy.args.x"),
         (("eval",), "Missing option '--model'"),
+        (
+            ("train", "good", "--max_steps", "3"),
+            "No such option: --max_steps (Possible options: --training.max_steps)",
+        ),
+        (("train", "good", "--max-steps=3"), "No such option: --max_steps (Possible options: --training.max_steps)"),
+        (
+            ("collect", "good", "--num_envs=3"),
+            "No such option: --num_envs (Possible options: --evaluation.num_envs)",
+        ),
+        (("config", "good", "--seed=3"), "(Possible options: --collect.seed, --evaluation.seed, --training.seed)"),
+        (("eval", "-m", "run", "--exact=1"), "No such option: --exact (Possible options: --evaluation.exact)"),
+        (("serve", "-m", "run", "--max_steps=1"), "No such option: --max_steps\n"),
     ],
 )
 def test_a_wrong_option(project: Path, words: tuple[str, ...], message: str) -> None:

@@ -12,9 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 from menura.cli import check, collect, compare, config, eval, new, replay, serve, train
-from menura.cli.words import split_words
+from menura.cli.words import meant_overrides, split_words
 from menura.errors import MenuraError
 
+# Click's, or that of typer's own copy of click in later versions.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _NEXT_STEPS = {
     errno.ENOSPC: "Make room and run the same command again; what was finished is kept.",
     errno.EDQUOT: "Make room and run the same command again; what was finished is kept.",
@@ -35,6 +37,10 @@ class _Group(TyperGroup):
             if not str(stop):  # a training has said where it stopped
                 typer.echo("Interrupted.", err=True)
             raise typer.Exit(130) from None
+        except _UsageError as error:
+            if hasattr(error, "possibilities"):  # no such option
+                error.possibilities = meant_overrides(error.option_name, ctx.invoked_subcommand) or error.possibilities
+            raise
         except MenuraError as error:
             if os.environ.get("MENURA_DEBUG"):
                 raise

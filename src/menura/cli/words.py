@@ -48,6 +48,20 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, overrides
 
 
+def meant_overrides(option: str, command: str | None) -> list[str]:
+    """The overrides that an option no command has was perhaps meant as: `--max_steps` as `--training.max_steps`."""
+    from menura.config.schema import TaskConfig
+    from menura.config.training import OWN_KEYS, training_fields
+
+    key = option.lstrip("-")
+    keys = {
+        name: list(getattr(field.annotation, "model_fields", ())) for name, field in TaskConfig.model_fields.items()
+    }
+    keys["training"] = [*training_fields(), *OWN_KEYS]
+    sections = RUN_SECTIONS if command == RUN_COMMAND else SECTIONS if command in TASK_COMMANDS else ()
+    return [f"--{section}.{key}" for section in sections if key in keys[section]]
+
+
 def _is_option(word: str) -> bool:
     return word.startswith("--") and word[2:3].isalpha()
 
