@@ -39,6 +39,42 @@ def test_a_select_action_that_fails_is_found_before_the_first_step(project: Path
     assert not list(Path("out").glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    ("sound", "broken", "message"),
+    [
+        (
+            "self.post_init()",
+            "self.post_init()\n        raise ContractError('not today')",
+            "not today",
+        ),
+        (
+            "def forward(self, state,",
+            "def forward(self, depth, state,",
+            "ReachPolicy.forward: the required parameter 'depth' is provided by nobody; expected one of "
+            "task, actions, is_pad, timestep, dataset_id, state. Name one of these, or give the parameter a default.",
+        ),
+        (
+            "def forward(self, state,",
+            "def forward(self, observation_is_pad, state,",
+            "ReachPolicy.forward: the required parameter 'observation_is_pad' is provided by nobody; expected one of "
+            "task, actions, is_pad, timestep, dataset_id, state. Use a dataset that has it, or give the parameter a "
+            "default.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_found_before_stores_are_built(
+    project: Path, tmp_path: Path, sound: str, broken: str, message: str
+) -> None:
+    file = project / "policy" / "reach_policy.py"
+    text = file.read_text()
+    assert sound in text
+    file.write_text("from menura.errors import ContractError\n" + text.replace(sound, broken))
+    with pytest.raises(MenuraError) as caught:
+        train("reach", output_dir="out")
+    assert str(caught.value) == message
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew(project: Path) -> None:
     Path("out").mkdir()
     Path("out/run.yaml").write_text(json.dumps({"name": "reach", "training": {"max_steps": 7}}))

@@ -23,7 +23,7 @@ from menura.data.episode import Frames
 from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.policies.contract import Contract, build_policy, require_policy_class
-from menura.policies.needs import Needs, fill_config
+from menura.policies.needs import Needs
 from menura.processing.processor import Processor
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -70,10 +70,13 @@ class Ingredients:
 
 
 def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
-    """Open the data, build stores that are not there yet, then policy and processor. Draws the policy's weights."""
+    """Open the data, make the policy, drawing its weights, then build stores that are not there yet, and the processor.
+
+    Stores take long and the policy does not, so that what is wrong with it is found first.
+    """
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
-    config_class = require_policy_class(policy_class)
+    require_policy_class(policy_class)
     readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
     _require_dataset_of_rollouts(task, [reader.name for reader in readers])
     features = _common_features(readers)
@@ -81,14 +84,15 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
     encoder = _image_encoder(task) if contract.uses_images else None
     encoder_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
 
-    filled = fill_config(config_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
-    parts = [_windows(task, reader, filled, features, contract, encoder) for reader in readers]
+    policy = build_policy(policy_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
+    if config.trainer is None:  # a trainer of the user's own may provide more
+        _require_provided(contract, policy.config, features, encoder)
+    parts = [_windows(task, reader, policy.config, features, contract, encoder) for reader in readers]
     held_out: list[Windows] = []
     if hold_out:
         pairs = [part.split(max(HELD_OUT, 1 / len(part.episodes)), seed) for part in parts]
         parts, held_out = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
-    policy = build_policy(policy_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
     processor = Processor.build(
         config.processor,
         features,
@@ -165,6 +169,21 @@ def _common_features(readers: list[Reader]) -> Features:
                 f"{'; '.join(differences)}. Train on them one by one, or convert one."
             )
     return first
+
+
+def _require_provided(
+    contract: Contract, policy_config: PretrainedConfig, features: Features, encoder: nn.Module | None
+) -> None:
+    """What `forward` requires is in the batches there will be."""
+    needs = Needs.of(policy_config)
+    provided = ["task", "actions", "is_pad", "timestep", "dataset_id"]
+    if features.state_dim:
+        provided.append("state")
+    if contract.uses_images and needs.cameras(features):
+        provided.append("image" if encoder is None else "image_features")
+    if len(needs.observation_offsets) > 1:
+        provided.append("observation_is_pad")
+    contract.select(dict.fromkeys(provided))
 
 
 def _image_encoder(task: ResolvedTask) -> nn.Module | None:
