@@ -16,7 +16,6 @@ import importlib
 import importlib.metadata
 import os
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -25,6 +24,7 @@ from types import ModuleType
 
 from menura.errors import ComponentError, MenuraError, nearest
 from menura.source import UNKNOWN, Parameters, SourceClass, SourceModule, class_line, module_file
+from menura.user_code import last_frame
 
 # kind -> name in YAML -> where the class is.
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -332,8 +332,8 @@ def _forget_other_projects(name: str, project: Path) -> None:
 def _import_failure(found: Found, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return _syntax_message(error, found.project)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename), found)]
-    where = f"{_shown(Path(frames[-1].filename), found.project)}:{frames[-1].lineno}" if frames else found.where
+    frame = last_frame(error, lambda file: _is_users(file, found))
+    where = f"{_shown(Path(frame.filename), found.project)}:{frame.lineno}" if frame is not None else found.where
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{where}: {_missing_module(error.name, found.project)}"
     return f"{where}: importing {found.name} failed with {type(error).__name__}: {error}"

@@ -82,7 +82,22 @@ def test_processes_never_import_torch(toy: Any, toy_env: Any) -> None:
     assert results.complete
 
 
-def test_an_error_in_the_environment_is_shown_with_its_traceback(toy: Any, toy_env: Any, tmp_path: Path) -> None:
+def test_an_error_in_the_environment_is_told_with_its_line_and_its_step(
+    toy: Any, toy_env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(toy.__file__).parent)  # the project
+    with pytest.raises(EnvironmentFailure) as caught:
+        run(toy_env(trouble={103: "raise"}), toy.ToyPolicy(), output_dir=tmp_path, videos=0)
+    line = Path(toy.__file__).read_text().partition("raise ZeroDivisionError")[0].count("\n") + 1
+    assert str(caught.value) == (
+        f"toy.py:{line}: ZeroDivisionError: the simulator diverged, in episode 3 (seed 103), after 2 steps"
+    )
+
+
+def test_an_error_in_the_environment_is_shown_with_its_traceback_where_it_is_asked_for(
+    toy: Any, toy_env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MENURA_DEBUG", "1")
     with pytest.raises(EnvironmentFailure, match="ZeroDivisionError: the simulator diverged") as caught:
         run(toy_env(trouble={103: "raise"}), toy.ToyPolicy(), output_dir=tmp_path, videos=0)
     assert "toy.py" in str(caught.value)

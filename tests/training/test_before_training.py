@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from menura.cli.main import main
 from menura.config import load_task
 from menura.errors import ConfigError, MenuraError
 from menura.training.arguments import training_arguments
 from menura.training.reporting import _MODULES, require_integrations
 from menura.training.run import train
+from menura.training.trainer import TrainingError
 
 PROJECT = Path(__file__).with_name("project")
 
@@ -73,6 +75,41 @@ def test_what_is_wrong_with_a_policy_is_found_before_stores_are_built(
         train("reach", output_dir="out")
     assert str(caught.value) == message
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.post_init()",
+        "predicted = self.net(state)",
+        "error = (predicted - actions)",
+        'return self.forward(obs_dict["state"])',
+    ],
+    ids=["__init__", "forward", "forward in training", "select_action"],
+)
+def test_an_error_of_the_policy_is_one_message_with_its_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    file = project / "policy" / "reach_policy.py"
+    lines = file.read_text().splitlines()
+    (number,) = [number for number, text in enumerate(lines) if line in text]
+    indent = len(lines[number]) - len(lines[number].lstrip())
+    lines.insert(number, " " * indent + "raise ValueError('so not')")
+    file.write_text("\n".join(lines))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "reach", "--output_dir", "out"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.strip() == f"policy/reach_policy.py:{number + 1}: ValueError: so not"
+    monkeypatch.setenv("MENURA_DEBUG", "1")
+    with pytest.raises(ValueError, match="so not"):
+        train("reach", output_dir="out")
+
+
+def test_an_error_below_the_policy_has_the_policys_line(project: Path) -> None:
+    file = project / "policy" / "reach_policy.py"
+    file.write_text(file.read_text().replace("self.net(state)", "self.net(state[:, 1:])"))
+    with pytest.raises(TrainingError, match=r"^policy/reach_policy\.py:26: RuntimeError: mat1 and mat2 shapes"):
+        train("reach", output_dir="out")
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew(project: Path) -> None:

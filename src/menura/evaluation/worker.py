@@ -23,18 +23,24 @@ from menura.evaluation.child import attend
 from menura.evaluation.messages import Begin, Conduct, Describe, Description, Job, Reply, Setup
 from menura.evaluation.results import EpisodeResult, finite_or_none
 from menura.evaluation.video import VideoWriter, is_video_step
+from menura.user_code import naming_users_line
 
 
 class Slot:
     """One environment and the episode that runs in it."""
 
-    def __init__(self, env: SimEnv, conduct: Conduct) -> None:
+    def __init__(self, env: SimEnv, conduct: Conduct, project: Path) -> None:
         self._env = env
         self._conduct = conduct
+        self._project = project
         self._fps = env.features.fps
         self._video: VideoWriter | None = None
 
     def run(self, job: Job) -> Reply:
+        with naming_users_line(self._project, EnvironmentFailure, lambda: f"in {self._place()}"):
+            return self._run(job)
+
+    def _run(self, job: Job) -> Reply:
         try:
             return self._begin(job) if isinstance(job, Begin) else self._execute(job.actions)
         except MenuraError as error:
@@ -104,13 +110,15 @@ def video_name(index: int) -> str:
 def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
     """Answers messages, in order, for ever: the process ends when its parent hangs up."""
     setup: Setup = inbox.get()
+    project = setup.project or Path.cwd()
     environments: dict[int, SimEnv] = {}
     slots: dict[int, Slot] = {}
     conduct: Conduct | None = None
 
     def environment(number: int) -> SimEnv:
         if number not in environments:
-            environments[number] = make_env(setup.env, setup.project)
+            with naming_users_line(project, EnvironmentFailure):
+                environments[number] = make_env(setup.env, setup.project)
         return environments[number]
 
     while True:
@@ -119,14 +127,15 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
             conduct, slots = message, {}
         elif isinstance(message, Describe):
             env = environment(message.slot)
-            undrawn = why_undrawn(env) if message.film else None
+            with naming_users_line(project, EnvironmentFailure):
+                undrawn = why_undrawn(env) if message.film else None
             connection.send(replace(describe(env, setup.env), undrawn=undrawn))
         else:
             assert conduct is not None
             replies: dict[int, Reply] = {}
             for number, job in message.items():
                 if number not in slots:
-                    slots[number] = Slot(environment(number), conduct)
+                    slots[number] = Slot(environment(number), conduct, project)
                 replies[number] = slots[number].run(job)
             connection.send(replies)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import logging
 
@@ -18,6 +18,7 @@ from menura import components
 from menura.checkpoint import write_checkpoint_files
 from menura.checkpoint.golden import rehearse
 from menura.config import ResolvedTask
+from menura.config.schema import RolloutsConfig
 from menura.data import Mixture, Windows
 from menura.errors import ConfigError, ContractError
 from menura.policies.inference import Inference
@@ -31,14 +32,16 @@ from menura.training.progress import ProgressBar
 from menura.training.rollouts import Rollouts, training_results
 from menura.training.run_directory import is_main_process
 from menura.training.saving import WritePolicy
-from menura.training.trainer import MenuraTrainer
+from menura.training.trainer import MenuraTrainer, TrainingError
 from menura.training.validation import Validation
+from menura.user_code import naming_users_line
 
 
 def run_training(task: ResolvedTask, run: Path) -> None:
     """Train a task in a claimed directory, from its last checkpoint if there is one.
 
     Raises:
+        TrainingError: code of the project raised an error; or the loss is no number.
         TrainingInterrupted: a signal asked for the end; everything up to the last step is in a checkpoint.
     """
     console = Console(quiet=not is_main_process())
@@ -50,6 +53,14 @@ def run_training(task: ResolvedTask, run: Path) -> None:
     set_seed(args.seed)
     if args.device.type == "cpu":
         keep_freed_memory()
+    with naming_users_line(task.project, TrainingError):
+        _train(task, run, args, rollouts, console)
+
+
+def _train(
+    task: ResolvedTask, run: Path, args: TrainingArguments, rollouts: RolloutsConfig | None, console: Console
+) -> None:
+    """`run_training`, once what is given is sound."""
     ingredients = gather(task, seed=args.seed, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
         stack.enter_context(suitable_threads(ingredients.policy))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from menura.errors import MenuraError
+from menura.user_code import last_frame
 
 
 class LayerFailure(Exception):
@@ -22,8 +22,8 @@ def describe(error: BaseException, file: Path | None, shown: str) -> str:
     if isinstance(error, MenuraError):
         return str(error)
     origin = error.__cause__ if isinstance(error, LayerFailure) and error.__cause__ is not None else error
-    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if file and Path(frame.filename) == file]
-    where = f"{shown}:{frames[-1].lineno}: " if frames else ""
+    frame = last_frame(origin, lambda raised_in: raised_in == file)
+    where = f"{shown}:{frame.lineno}: " if frame is not None else ""
     if isinstance(error, LayerFailure):
         return f"{where}{error}"
     return f"{where}{type(error).__name__}: {error}"
