@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ class Towards:
                 raise KeyboardInterrupt
             if self.how == "die":
                 os._exit(7)
+            if self.how == "raise":
+                raise ValueError("no grip")
             raise EnvironmentFailure("the gripper broke")
 
     def act(self, observation):
@@ -183,6 +186,13 @@ def test_what_was_recorded_survives_an_interruption(line, project, how):
 def test_a_process_that_fails_is_heard(line, how, message):
     with pytest.raises(EnvironmentFailure, match=message):
         line("data", expert={"stop_at": 1, "how": how}, num_workers=2)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_error_of_the_expert_is_told_with_its_line_and_its_seed(line, num_workers):
+    with pytest.raises(EnvironmentFailure) as caught:
+        line("data", expert={"stop_at": 1, "how": "raise"}, num_workers=num_workers)
+    assert re.fullmatch(r"expert/\w+\.py:\d+: ValueError: no grip, in the attempt of seed 1", str(caught.value))
 
 
 def test_a_dataset_recorded_otherwise_is_not_added_to(line, project):

@@ -14,7 +14,9 @@ from typing import Any
 from menura.data.episode import Episode
 from menura.envs.make import make_env, make_expert
 from menura.envs.recording import Actor, largest_action_step, record
+from menura.errors import EnvironmentFailure
 from menura.evaluation.child import Child, attend
+from menura.user_code import naming_users_line
 
 _AHEAD = 3  # attempts a process may be ahead of the one that is waited for: bounds the memory
 
@@ -53,16 +55,20 @@ class Recorder:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._env = make_env(recording.env, recording.project)
-        self._actor = _make_actor(recording)
+        self._project = recording.project or Path.cwd()
+        with naming_users_line(self._project, EnvironmentFailure):
+            self._env = make_env(recording.env, recording.project)
+            self._actor = _make_actor(recording)
 
     def attempts(self, first_seed: int) -> Iterator[Attempt]:
         return map(self.attempt, itertools.count(first_seed))
 
     def attempt(self, seed: int) -> Attempt:
         recording = self._recording
-        episode = record(self._env, self._actor, seed=seed, noise=recording.noise, extra_steps=recording.extra_steps)
-        return Attempt(episode, largest_action_step(episode, self._env.noisy_actions))
+        env, noise, extra_steps = self._env, recording.noise, recording.extra_steps
+        with naming_users_line(self._project, EnvironmentFailure, lambda: f"in the attempt of seed {seed}"):
+            episode = record(env, self._actor, seed=seed, noise=noise, extra_steps=extra_steps)
+        return Attempt(episode, largest_action_step(episode, env.noisy_actions))
 
     def close(self) -> None:
         self._env.close()
