@@ -17,7 +17,8 @@ from menura.errors import EnvironmentFailure
 def linux(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for name in ("MUJOCO_GL", rendering._CHECKED):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back, whatever is chosen here
+        monkeypatch.delenv(name)
     return monkeypatch
 
 
