@@ -58,6 +58,7 @@ def train(
         ConfigError: the task is wrong, or the directory holds a run of another configuration.
         DataError, ContractError, ComponentError: its data or its policy is.
         CheckpointError: a checkpoint cannot be written; the last one is intact.
+        TrainingError: code of the project raised an error, which is the cause; or the loss is no number.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written first. A KeyboardInterrupt.
     """
     if blind:
