@@ -16,7 +16,8 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Menura needs Python 3.10 to 3.13, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing. Install it: apt-get install -y python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -51,12 +52,13 @@ bench: install
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 # Needs uv. The CUDA parts of torch are left to pip, which takes those that the machine's own torch wheel asks for.
+# labmaze has no wheel for Python 3.13; only dm_control's mazes need it, which nothing here does.
 lock:
 	{ grep '^#' requirements.txt; \
 	  uv pip compile pyproject.toml --universal --python-version 3.10 --constraint tools/pins.txt \
 	    --extra metaworld --extra aloha --extra tensorboard --extra dev \
 	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  | grep -v -E '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[0-9.]+).*/\1/' | uniq; } > requirements.new
+	  | grep -v -E '^(nvidia-|cuda-|triton)' | sed -E "s/^(torch==[0-9.]+).*/\1/; s/^(labmaze==[0-9.]+)$$/\1 ; python_full_version < '3.13'/" | uniq; } > requirements.new
 	mv requirements.new requirements.txt
 
 clean:
