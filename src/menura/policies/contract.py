@@ -85,10 +85,6 @@ class Contract:
         """Whether `forward` can receive the image slot at all; if not, no camera need be decoded."""
         return self.var_keyword or "image" in self.keys or "image_features" in self.keys
 
-    @property
-    def uses_pixels(self) -> bool:
-        return self.var_keyword or "image" in self.keys
-
     def select(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments of `forward` out of a processed batch.
 
