@@ -7,13 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
-from menura.errors import FeatureMismatch
+from menura.errors import FeatureMismatch, did_you_mean
 
 ControlSpace = Literal["joint", "ee"]
 ControlType = Literal["abs", "delta"]
 RenderMode = Literal["fast", "full"]
+
+
+#: Representation -> how many numbers it has. Quaternions say their order; `6d` are the first two columns of the matrix,
+#: one after the other (Zhou et al. 2019, https://arxiv.org/abs/1812.07035); `euler_xyz` turns about fixed axes x, y, z,
+#: `euler_XYZ` about the body's own (scipy's convention).
+ROTATIONS: Mapping[str, int] = MappingProxyType(
+    {"quat_wxyz": 4, "quat_xyzw": 4, "axis_angle": 3, "euler_xyz": 3, "euler_XYZ": 3, "6d": 6, "matrix": 9}
+)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Dimensions of a vector that are one orientation.
+
+    Attributes:
+        names: the dimensions, in the order of the representation.
+        representation: one of `ROTATIONS`.
+    """
+
+    names: tuple[str, ...]
+    representation: str
+
+    def __post_init__(self) -> None:
+        if self.representation not in ROTATIONS:
+            near = did_you_mean(self.representation, ROTATIONS)
+            raise FeatureMismatch(f"rotation: expected one of {list(ROTATIONS)}, got {self.representation!r}{near}.")
+        if len(self.names) != ROTATIONS[self.representation]:
+            raise FeatureMismatch(
+                f"rotation {self.representation}: expected {ROTATIONS[self.representation]} names, "
+                f"got {list(self.names)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -25,18 +57,26 @@ class VectorFeature:
         units: one unit per dimension (`rad`, `m`, …), or None where unknown.
         object_names: the dimensions that tell of the object or the goal and not of the robot (a cube's pose, say):
             what a blind policy must not see.
+        rotations: the orientations in it; what is none of them is a plain number.
+        grippers: name of a gripper's dimension -> (value when closed, value when open).
     """
 
     names: tuple[str, ...]
     units: tuple[str, ...] | None = None
     object_names: tuple[str, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+    grippers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.units is not None and len(self.units) != len(self.names):
             raise FeatureMismatch(f"units: expected {len(self.names)} (one per name), got {len(self.units)}.")
-        unknown = [name for name in self.object_names if name not in self.names]
-        if unknown:
-            raise FeatureMismatch(f"object_names: expected some of {list(self.names)}, got {unknown}.")
+        rotated = [name for rotation in self.rotations for name in rotation.names]
+        for what, names in (("object_names", self.object_names), ("rotations", rotated), ("grippers", self.grippers)):
+            unknown = [name for name in names if name not in self.names]
+            if unknown:
+                raise FeatureMismatch(f"{what}: expected some of {list(self.names)}, got {unknown}.")
+        if len(set(rotated)) < len(rotated):
+            raise FeatureMismatch(f"rotations: expected each dimension in one of them, got {rotated}.")
 
     @property
     def dim(self) -> int:
@@ -103,6 +143,11 @@ class Features:
                 "names": list(feature.names),
                 "units": None if feature.units is None else list(feature.units),
                 "object_names": list(feature.object_names),
+                "rotations": [
+                    {"names": list(rotation.names), "representation": rotation.representation}
+                    for rotation in feature.rotations
+                ],
+                "grippers": {name: list(values) for name, values in feature.grippers.items()},
             }
 
         return {
@@ -129,6 +174,11 @@ class Features:
                 names=tuple(value["names"]),
                 units=None if units is None else tuple(units),
                 object_names=tuple(value.get("object_names", ())),
+                rotations=tuple(
+                    Rotation(tuple(rotation["names"]), rotation["representation"])
+                    for rotation in value.get("rotations", ())
+                ),
+                grippers={name: (closed, open_) for name, (closed, open_) in value.get("grippers", {}).items()},
             )
 
         action = vector(data["action"])
@@ -161,6 +211,9 @@ class Features:
         differ("fps", self.fps, other.fps)
         differ("control space", self.control_space, other.control_space)
         differ("control type", self.control_type, other.control_type)
+        differ("rotations of the state", self.state and self.state.rotations, other.state and other.state.rotations)
+        differ("rotations of the action", self.action.rotations, other.action.rotations)
+        differ("grippers (closed, open)", self.action.grippers, other.action.grippers)
         for name in self.cameras:
             if name in other.cameras:
                 mine, theirs = self.cameras[name], other.cameras[name]

@@ -161,13 +161,13 @@ def test_joined_and_renamed_keys(tmp_path: Path) -> None:
         info["features"]["action.ee"] = {"dtype": "float32", "shape": [2], "names": {"motors": ["u", "v"]}}
 
     edit_info(tmp_path, declare)
-    reader = LeRobotReader(tmp_path, state=["observation.state", "observation.effort"], action="action.ee")
+    reader = LeRobotReader(tmp_path, keys={"state": ["observation.state", "observation.effort"], "action": "action.ee"})
     assert reader.features.state == VectorFeature(("x", "y", "effort"))
     assert reader.features.action == VectorFeature(("u", "v"))
     assert reader.episode(1).state.tolist() == [[100, 101, 4], [102, 103, 5], [104, 105, 6]]
     assert reader.episode(1).action.tolist() == [[100, 101], [102, 103], [104, 105]]
-    assert LeRobotReader(tmp_path, state=()).features.state is None
-    assert LeRobotReader(tmp_path, state=()).episode(0).state.shape == (4, 0)
+    assert LeRobotReader(tmp_path, keys={"state": []}).features.state is None
+    assert LeRobotReader(tmp_path, keys={"state": []}).episode(0).state.shape == (4, 0)
 
 
 @pytest.mark.parametrize(
@@ -176,20 +176,20 @@ def test_joined_and_renamed_keys(tmp_path: Path) -> None:
         (
             {"state": "observation.stat"},
             "{info}: expected a vector feature 'observation.stat' as state, got ['observation.state', 'action']; "
-            "did you mean 'observation.state'? Say which with state=.",
+            "did you mean 'observation.state'? Say which: keys.state.",
         ),
         (
             {"action": "controls"},
             "{info}: expected a vector feature 'controls' as action, got ['observation.state', 'action']. "
-            "Say which with action=.",
+            "Say which: keys.action.",
         ),
-        ({"cameras": ["tap"]}, "{root}: expected cameras among ['top'], got 'tap'; did you mean 'top'?"),
+        ({"images": ["tap"]}, "{root}: expected cameras among ['top'], got 'tap'; did you mean 'top'?"),
     ],
 )
 def test_keys_that_are_not_there(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     write(tmp_path)
     with pytest.raises(DataError) as caught:
-        LeRobotReader(tmp_path, **arguments)
+        LeRobotReader(tmp_path, keys=arguments)
     assert str(caught.value) == message.format(info=tmp_path / "meta/info.json", root=tmp_path)
 
 
@@ -200,16 +200,16 @@ def test_default_state_under_another_name(tmp_path: Path) -> None:
         tmp_path,
         lambda info: info["features"].update({"observation.qpos": info["features"].pop("observation.state")}),
     )
-    with pytest.raises(DataError, match=r"got \['action', 'observation.qpos'\].* Say which with state="):
+    with pytest.raises(DataError, match=r"got \['action', 'observation.qpos'\].* Say which: keys.state"):
         LeRobotReader(tmp_path)
-    assert LeRobotReader(tmp_path, state="observation.qpos").episode(0).state.shape == (4, 2)
+    assert LeRobotReader(tmp_path, keys={"state": "observation.qpos"}).episode(0).state.shape == (4, 2)
 
 
 def test_cameras_by_name_or_key(tmp_path: Path) -> None:
     write(tmp_path)
-    assert list(LeRobotReader(tmp_path, cameras=["top"]).features.cameras) == ["top"]
-    assert list(LeRobotReader(tmp_path, cameras=["observation.images.top"]).features.cameras) == ["top"]
-    assert list(LeRobotReader(tmp_path, cameras=[]).episode(0).images) == []
+    assert list(LeRobotReader(tmp_path, keys={"images": ["top"]}).features.cameras) == ["top"]
+    assert list(LeRobotReader(tmp_path, keys={"images": ["observation.images.top"]}).features.cameras) == ["top"]
+    assert list(LeRobotReader(tmp_path, keys={"images": []}).episode(0).images) == []
 
 
 def test_depth_is_left_out_unless_asked_for(tmp_path: Path) -> None:
@@ -217,8 +217,10 @@ def test_depth_is_left_out_unless_asked_for(tmp_path: Path) -> None:
     edit_info(tmp_path, lambda info: info["features"]["observation.images.top"]["info"].update(is_depth_map=True))
     assert list(LeRobotReader(tmp_path).features.cameras) == []
     with pytest.raises(DataError) as caught:
-        LeRobotReader(tmp_path, cameras=["top"])
-    assert str(caught.value) == (f"{tmp_path}: camera 'top': expected RGB, got a depth map. Leave it out of cameras=.")
+        LeRobotReader(tmp_path, keys={"images": ["top"]})
+    assert str(caught.value) == (
+        f"{tmp_path}: camera 'top': expected RGB, got a depth map. Leave it out of keys.images."
+    )
 
 
 def test_sizes_declared_channels_first(tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_fingerprint(tmp_path: Path) -> None:
     first = LeRobotReader(tmp_path).fingerprint()
     assert LeRobotReader(tmp_path).fingerprint() == first
     assert LeRobotReader(tmp_path, episodes=[0]).fingerprint() != first
-    assert LeRobotReader(tmp_path, cameras=[]).fingerprint() != first
+    assert LeRobotReader(tmp_path, keys={"images": []}).fingerprint() != first
     (tmp_path / ".menura.lock").touch()
     (tmp_path / "data/chunk-000/.tmp-1-file-000.parquet").touch()
     assert LeRobotReader(tmp_path).fingerprint() == first

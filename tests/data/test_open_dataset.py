@@ -64,7 +64,7 @@ def test_no_such_path(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset(tmp_path / "pushs")
     assert str(caught.value) == (
-        f"Dataset {tmp_path / 'pushs'}: expected a directory, found nothing; did you mean 'pushes'?"
+        f"Dataset {tmp_path / 'pushs'}: expected a file or a directory, found nothing; did you mean 'pushes'?"
     )
 
 
@@ -125,7 +125,7 @@ def test_the_arguments_are_part_of_the_fingerprint(project: Path) -> None:
 
 def test_a_class_of_menura(tmp_path: Path) -> None:
     save(tmp_path / "pushes")
-    spec = {"class": "LeRobot", "args": {"root": str(tmp_path / "pushes"), "cameras": []}, "name": "mine"}
+    spec = {"class": "LeRobot", "args": {"root": str(tmp_path / "pushes"), "keys": {"images": []}}, "name": "mine"}
     reader = open_dataset(spec)
     assert isinstance(reader, LeRobotReader)
     assert reader.name == "mine"

@@ -15,7 +15,7 @@ _PATH_ARGS = ("root", "path", "file", "directory")
 
 
 def spell_out_datasets(tree: Tree) -> None:
-    """A plain string in `datasets` is the root of a LeRobot dataset."""
+    """A plain string in `datasets` is the path of a dataset whose format is recognised."""
     datasets = tree.value.get("datasets")
     if not isinstance(datasets, list):
         return
@@ -23,10 +23,10 @@ def spell_out_datasets(tree: Tree) -> None:
         if not isinstance(dataset, str):
             continue
         place: KeyPath = ("datasets", index)
-        class_key, root_key = (*place, "class"), (*place, "args", "root")
-        datasets[index] = {"class": "LeRobot", "args": {"root": dataset}}
+        datasets[index] = {"path": dataset}
         if (origin := tree.origin(place)) is not None:
-            tree.origins[class_key] = tree.origins[root_key] = origin
+            path: KeyPath = (*place, "path")
+            tree.origins[path] = origin
 
 
 def anchor_datasets(tree: Tree, project: Path) -> None:
@@ -80,10 +80,14 @@ def _check_weights(datasets: Any, tree: Tree, problems: Problems) -> None:
 
 
 def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
-    """Each path argument: its key, the mapping that holds it, and its name there."""
+    """Each path of a dataset, its own or an argument of its class: its key, the mapping that holds it, its name there."""
     datasets = tree.value.get("datasets")
     for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
-        args = dataset.get("args") if isinstance(dataset, dict) else None
+        if not isinstance(dataset, dict):
+            continue
+        if isinstance(dataset.get("path"), str):
+            yield ("datasets", index, "path"), dataset, "path"
+        args = dataset.get("args")
         if isinstance(args, dict):
             for name in _PATH_ARGS:
                 if isinstance(args.get(name), str):

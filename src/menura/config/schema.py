@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -25,11 +25,57 @@ class ComponentConfig(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
-class DatasetConfig(ComponentConfig):
-    """A dataset of the mixture. `weight` is its share of the samples relative to the others; else its frames are."""
+class KeysConfig(Section):
+    """Which arrays of a dataset are read as what; what is not said is the format's own choice.
 
+    `state` and `action` are one key or several that are joined; `images` maps a camera to the key of its frames, or
+    lists keys.
+    """
+
+    state: str | list[str] | None = None
+    action: str | list[str] | None = None
+    images: dict[str, str] | list[str] | None = None
+    task: str | None = None
+
+
+class FilterConfig(Section):
+    """What of a dataset is used.
+
+    `episodes` are numbers, or an expression on an episode's metadata (`length > 50 and task == "pick"`); `success`
+    keeps those that solved the task; `first` so many of those that are left. `frames` is an expression on a frame: a
+    window begins only where it is true. `idle` leaves out the frames before the first and after the last movement.
+    """
+
+    episodes: list[NotNegative] | str | None = None
+    success: bool = False
+    first: Positive | None = None
+    frames: str | None = None
+    idle: bool = False
+
+
+class DatasetConfig(Section):
+    """A dataset of the mixture: files at `path` in a known format, or a `class` of one's own.
+
+    `weight` is its share of the samples relative to the others; else its frames are.
+    """
+
+    path: str | None = None
+    format: str | None = None
+    class_: str | None = Field(default=None, alias="class", min_length=1)
+    args: dict[str, Any] = Field(default_factory=dict)
+    keys: KeysConfig | None = None
+    filter: FilterConfig | None = None
+    wrappers: list[ComponentConfig] = Field(default_factory=list)
     name: str | None = None
     weight: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DatasetConfig:
+        if (self.path is None) == (self.class_ is None):
+            raise ValueError("expected one of path and class")
+        if self.class_ is not None and (self.format is not None or self.keys is not None):
+            raise ValueError("expected format and keys beside path only: a class reads its data in its own way")
+        return self
 
 
 class EnvConfig(ComponentConfig):

@@ -7,21 +7,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from menura.data.formats import find_format, recognise
 from menura.data.readers.base import Reader
-from menura.data.readers.lerobot import LeRobotReader
+from menura.data.readers.keys import Keys
 from menura.data.readers.user import UserReader
 from menura.errors import ConfigError, DataError, did_you_mean
 
-_SPEC_KEYS = ("class", "args", "name", "weight")
+_SPEC_KEYS = ("path", "format", "class", "args", "keys", "filter", "wrappers", "name", "weight")
 
 
-def open_dataset(path_or_spec: str | Path | Mapping[str, Any] | object, *, project: Path | None = None) -> Reader:
+def open_dataset(
+    path_or_spec: str | Path | Mapping[str, Any] | object,
+    *,
+    format: str | None = None,
+    keys: Keys | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    project: Path | None = None,
+    **args: Any,
+) -> Reader:
     """A reader of whatever is given.
 
     Args:
-        path_or_spec: a path, whose format is recognised from its files; a mapping `{class, args, name}` as in a task's
+        path_or_spec: a path, whose format is recognised from its files; a mapping `{path or class, …}` as in a task's
             YAML; a `Reader`; or any object with `__len__` and `episode(i)`.
+        format: of a path: one of `menura.data.formats.FORMATS`; recognised when not given.
+        keys: of a path: which of its arrays are read as what (`Keys.of`).
+        name: what to call the dataset.
         project: where a class named by a mapping is looked for; the working directory when not given.
+        args: of a path: further arguments of its format's reader.
 
     Raises:
         DataError: nothing is there, nothing of a known format, or something damaged.
@@ -30,10 +43,10 @@ def open_dataset(path_or_spec: str | Path | Mapping[str, Any] | object, *, proje
         ContractError: an object that is no dataset.
     """
     if isinstance(path_or_spec, (str, Path)):
-        return _open_path(Path(path_or_spec).expanduser())
+        return _open_path(path_or_spec, format, keys, name, args)
     if isinstance(path_or_spec, Mapping):
         return _open_spec(path_or_spec, project or Path.cwd())
-    return _as_reader(path_or_spec)
+    return _as_reader(path_or_spec, name)
 
 
 def _as_reader(dataset: Any, name: str | None = None, args: Mapping[str, Any] | None = None) -> Reader:
@@ -44,16 +57,20 @@ def _as_reader(dataset: Any, name: str | None = None, args: Mapping[str, Any] | 
     return reader
 
 
-def _open_path(path: Path) -> Reader:
+def _open_path(
+    given: str | Path,
+    format: str | None,
+    keys: Keys | Mapping[str, Any] | None,
+    name: str | None,
+    args: Mapping[str, Any],
+) -> Reader:
+    path = Path(given).expanduser()
     if not path.exists():
         near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(f"Dataset {path}: expected a directory, found nothing{near or '.'}")
-    if (path / "meta" / "info.json").exists():
-        return LeRobotReader(path)
-    raise DataError(
-        f"Dataset {path}: format not recognised: expected meta/info.json (LeRobotDataset v3.0), found no such file. "
-        f"Write a class with __len__ and episode(i) for another format (docs: custom datasets)."
-    )
+        raise DataError(f"Dataset {path}: expected a file or a directory, found nothing{near or '.'}")
+    reader = find_format(format or recognise(path)).load()
+    _check_args(reader, args, path)
+    return reader(path, keys=Keys.of(keys), name=name, **args)  # type: ignore[call-arg]
 
 
 def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
@@ -63,17 +80,25 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
     if unknown:
         near = did_you_mean(str(unknown[0]), _SPEC_KEYS)
         raise ConfigError(f"dataset: expected keys {list(_SPEC_KEYS)}, got {unknown[0]!r}{near or '.'}")
-    if "class" not in spec:
-        raise ConfigError(f"dataset: expected a key 'class', got {list(spec)}.")
-    args = dict(spec.get("args") or {})
+    args, name = dict(spec.get("args") or {}), spec.get("name")
+    if spec.get("path") is not None:
+        path = Path(spec["path"]).expanduser()
+        return _open_path(project / path, spec.get("format"), spec.get("keys"), name, args)
+    if spec.get("class") is None:
+        raise ConfigError(f"dataset: expected a key 'path' or 'class', got {list(spec)}.")
     cls = components.load("dataset", spec["class"], project)
+    _check_args(cls, args)
+    return _as_reader(cls(**args), name, args)
+
+
+def _check_args(cls: type, args: Mapping[str, Any], *places: Any) -> None:
+    """ConfigError where the class cannot be made with these."""
     signature = inspect.signature(cls)
     try:
-        signature.bind(**args)
+        signature.bind(*places, **args)
     except TypeError as error:
         known = list(signature.parameters)
         wrong = next((key for key in args if key not in known), None)
         problem = f": {error}" if wrong is None else f".{wrong}: no such argument of {cls.__name__}"
         near = did_you_mean(wrong or "", known) or "."
         raise ConfigError(f"dataset.args{problem}{near} {cls.__name__} takes {known}.") from error
-    return _as_reader(cls(**args), spec.get("name"), args)

@@ -83,7 +83,7 @@ def collect(
     Args:
         task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count; or `{class, args}` of
             an environment.
-        output_dir: the dataset's directory; by default the root of the task's first dataset.
+        output_dir: the dataset's directory; by default the place of the task's first dataset.
         episodes, seed, noise, extra_steps, keep_failures, num_workers: instead of what the `collect` section says;
             `noise` is explained at `menura.envs.recording.record`.
         expert: `{class, args}`, instead of the task's.
@@ -109,7 +109,7 @@ def collect(
     config = _updated(plan.config, {key: value for key, value in given.items() if value is not None})
     root = Path(output_dir) if output_dir is not None else plan.root
     if root is None:
-        raise ConfigError("collect: expected output_dir, or a dataset with args.root in the task, got neither.")
+        raise ConfigError("collect: expected output_dir, or a dataset with a path in the task, got neither.")
     recording = Recording(plan.env, plan.expert, plan.policy, config.noise, config.extra_steps, plan.project)
     return _Collection(root, recording, config).run(progress)
 
@@ -139,8 +139,10 @@ def _plan(
         if task.config.env is None:
             raise ConfigError(f"{task.name}: collect: expected an env section, got none.")
         env, task_expert, config, project = task.config.env, task.config.expert, task.config.collect, task.project
-        if task.config.datasets and "root" in task.config.datasets[0].args:
-            root = Path(task.config.datasets[0].args["root"])
+        if task.config.datasets:
+            first = task.config.datasets[0]
+            place = first.path or first.args.get("root")
+            root = Path(place) if place else None
     else:
         env = task_or_env
     acting = None if policy is not None else _component(expert or task_expert)

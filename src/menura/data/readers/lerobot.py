@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames
 from menura.data.readers.base import Reader
+from menura.data.readers.keys import Keys
 from menura.data.readers.lerobot_cameras import Camera, video_frames
 from menura.data.readers.lerobot_meta import (
     ACTION,
@@ -46,10 +47,9 @@ class LeRobotReader(Reader):
 
     Args:
         root: the directory that holds `meta/`, `data/` and perhaps `videos/`.
+        keys: what is read: the state is `observation.state` and the action `action` when not said, cameras are all RGB
+            ones; a camera's key may be its name (`top`) or whole (`observation.images.top`).
         episodes: which ones, in this order; all when not given.
-        state: key, or keys to be joined, of the state; `observation.state` when not given, `()` for none.
-        action: the same for the action; `action` when not given.
-        cameras: cameras by name (`top`) or key (`observation.images.top`); all RGB ones when not given.
         name: what to call it; the directory's name when not given.
 
     Raises:
@@ -60,18 +60,17 @@ class LeRobotReader(Reader):
         self,
         root: str | Path,
         *,
+        keys: Keys | Mapping[str, Any] | None = None,
         episodes: Sequence[int] | None = None,
-        state: str | Sequence[str] | None = None,
-        action: str | Sequence[str] | None = None,
-        cameras: Sequence[str] | None = None,
         name: str | None = None,
     ) -> None:
+        keys = Keys.of(keys)
         self.root = Path(root).expanduser().resolve()
         self.name = name or self.root.name
         self._info = read_info(self.root)
-        self._state_keys = self._vector_keys("state", STATE, state)
-        self._action_keys = self._vector_keys("action", ACTION, action)
-        self._cameras = self._select_cameras(cameras)
+        self._state_keys = self._vector_keys("state", STATE, keys.state)
+        self._action_keys = self._vector_keys("action", ACTION, keys.action)
+        self._cameras = self._select_cameras(keys.images)
         video_keys = [camera.key for camera in self._cameras.values() if camera.video]
         self._table = read_episodes(self.root, video_keys)
         if self._info.total_episodes > len(self._table):
@@ -127,9 +126,9 @@ class LeRobotReader(Reader):
 
     # What is in the dataset
 
-    def _vector_keys(self, what: str, default: str, given: str | Sequence[str] | None) -> list[str]:
+    def _vector_keys(self, what: str, default: str, given: Sequence[str] | None) -> list[str]:
         vectors = [key for key, spec in self._info.features.items() if _is_vector(spec) and key not in _BOOKKEEPING]
-        keys = [default] if given is None else [given] if isinstance(given, str) else list(given)
+        keys = [default] if given is None else list(given)
         for key in keys:
             if key in vectors:
                 continue
@@ -138,11 +137,11 @@ class LeRobotReader(Reader):
                 return []  # nothing but pictures
             raise DataError(
                 f"{self.root / 'meta/info.json'}: expected a vector feature {key!r} as {what}, got {vectors}"
-                f"{did_you_mean(key, vectors) or '.'} Say which with {what}=."
+                f"{did_you_mean(key, vectors) or '.'} Say which: keys.{what}."
             )
         return keys
 
-    def _select_cameras(self, given: Sequence[str] | None) -> dict[str, Camera]:
+    def _select_cameras(self, given: Mapping[str, str] | None) -> dict[str, Camera]:
         cameras = {}
         for key, spec in self._info.features.items():
             if spec["dtype"] in ("video", "image"):
@@ -151,16 +150,16 @@ class LeRobotReader(Reader):
         if given is None:
             return {name: camera for name, camera in cameras.items() if not camera.depth}
         selected = {}
-        for wanted in given:
+        for name, wanted in given.items():
             found = cameras.get(wanted) or next((c for c in cameras.values() if c.key == wanted), None)
             if found is None:
                 near = did_you_mean(wanted, cameras)
                 raise DataError(f"{self.root}: expected cameras among {list(cameras)}, got {wanted!r}{near or '.'}")
             if found.depth:
                 raise DataError(
-                    f"{self.root}: camera {wanted!r}: expected RGB, got a depth map. Leave it out of cameras=."
+                    f"{self.root}: camera {wanted!r}: expected RGB, got a depth map. Leave it out of keys.images."
                 )
-            selected[found.name] = found
+            selected[found.name if name == wanted else name] = found
         return selected
 
     def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:

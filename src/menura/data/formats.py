@@ -1,0 +1,93 @@
+"""The formats that are read, and how each is recognised from its files. A reader is imported when its format is met."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from menura.data.readers.base import Reader
+from menura.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of datasets.
+
+    Attributes:
+        title: what people call it.
+        reader: `module:Class`, made with `(path, *, keys, episodes, name, …)`.
+    """
+
+    title: str
+    reader: str
+
+    def load(self) -> type[Reader]:
+        """The reader's class."""
+        module, _, name = self.reader.partition(":")
+        reader: type[Reader] = getattr(importlib.import_module(module), name)
+        return reader
+
+
+_READERS = "menura.data.readers"
+#: What `format:` may say.
+FORMATS = {
+    "lerobot": Format("LeRobotDataset v3.0", f"{_READERS}.lerobot:LeRobotReader"),
+    "lerobot_v2": Format("LeRobotDataset v2.0, v2.1", f"{_READERS}.lerobot_v2:LeRobotV2Reader"),
+    "aloha": Format("ALOHA / ACT HDF5", f"{_READERS}.aloha:AlohaReader"),
+    "robomimic": Format("robomimic HDF5", f"{_READERS}.robomimic:RobomimicReader"),
+    "libero": Format("LIBERO HDF5", f"{_READERS}.libero:LiberoReader"),
+    "minari": Format("Minari HDF5", f"{_READERS}.minari:MinariReader"),
+    "menura": Format("Menura HDF5", f"{_READERS}.menura_hdf5:MenuraHdf5Reader"),
+    "zarr": Format("Diffusion Policy Zarr", f"{_READERS}.zarr:ZarrReader"),
+    "rlds": Format("RLDS / TFDS", f"{_READERS}.rlds:RldsReader"),
+}
+_HDF5_SUFFIXES = (".hdf5", ".h5")
+
+
+def find_format(name: str) -> Format:
+    """By its name; DataError with the nearest one."""
+    if name not in FORMATS:
+        raise DataError(f"format: expected one of {list(FORMATS)}, got {name!r}{did_you_mean(name, FORMATS) or '.'}")
+    return FORMATS[name]
+
+
+def recognise(path: Path) -> str:
+    """The name of the format of an existing file or directory.
+
+    Raises:
+        DataError: nothing here looks like any of them.
+    """
+    if path.is_dir():
+        name = _of_directory(path)
+    elif path.name.endswith(".zarr.zip"):
+        name = "zarr"
+    else:
+        name = _of_hdf5(path) if path.suffix in _HDF5_SUFFIXES else None
+    if name is None:
+        known = ", ".join(each.title for each in FORMATS.values())
+        raise DataError(
+            f"Dataset {path}: format not recognised: expected files of one of {known}, found none. Say `format:` if it "
+            f"is one of them, or write a class with __len__ and episode(i) (docs: custom datasets)."
+        )
+    return name
+
+
+def _of_directory(path: Path) -> str | None:
+    info = path / "meta" / "info.json"
+    if info.exists():
+        version = str(json.loads(info.read_text()).get("codebase_version", ""))
+        return "lerobot_v2" if version.startswith("v2.") else "lerobot"
+    if (path / ".zgroup").exists() or (path / "meta" / "episode_ends").exists():
+        return "zarr"
+    if next(path.glob("**/features.json"), None) is not None:
+        return "rlds"
+    first = next((file for file in sorted(path.rglob("*")) if file.suffix in _HDF5_SUFFIXES), None)
+    return None if first is None else _of_hdf5(first)
+
+
+def _of_hdf5(path: Path) -> str | None:
+    from menura.data.readers.hdf5 import hdf5_format
+
+    return hdf5_format(path)
