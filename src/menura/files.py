@@ -26,20 +26,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
     What is written there takes the place of `path`, flushed to the disk, if the block ends without an error. The
     temporary name begins with a dot, so that no reader takes it for data, and ends as `path` does.
     """
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        put_in_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: str | Path) -> Path:
+    """A new empty file in the directory of `path`, which is made: what will be `path`, once it is written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name}", dir=path.parent)
     os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    return Path(name)
+
+
+def put_in_place(temporary: Path, path: str | Path) -> None:
+    """Makes the finished file `temporary` durable, under the name `path` beside it."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o666 & ~_umask())
+    temporary.replace(path)
+    fsync_directory(temporary.parent)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
