@@ -115,9 +115,9 @@ def test_a_file_outside_of_any_project_and_its_neighbour(project: Write, tmp_pat
 
 
 def test_the_project_comes_before_menuras_own(project: Write) -> None:
-    folder = project(**{"dataset/mine.py": "class LeRobot: pass\n"})
-    assert find("dataset", "LeRobot", folder).where == "dataset/mine.py:1"
-    assert find("dataset", "LeRobot", folder / "nowhere").name == "LeRobotReader"
+    folder = project(**{"trainer/mine.py": "class Trainer: pass\n"})
+    assert find("trainer", "Trainer", folder).where == "trainer/mine.py:1"
+    assert find("trainer", "Trainer", folder / "nowhere").name == "MenuraTrainer"
 
 
 def test_an_entry_point(project: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "CNNMLPPolicy": "menura.policies.cnn_mlp.modeling_cnn_mlp:CNNMLPPolicy",
         "ACTPolicy": "menura.policies.act.modeling_act:ACTPolicy",
     },
-    "dataset": {"LeRobot": "menura.data.readers.lerobot:LeRobotReader"},
+    "dataset": {},
     "env": {
         "Gym": "menura.envs.gym:GymEnv",
         "Aloha": "menura.envs.aloha:AlohaEnv",
@@ -45,6 +45,19 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "trainer": {"Trainer": "menura.training.trainer:MenuraTrainer"},
     "image_encoder": {"VisionEncoder": "menura.policies.image_encoder:VisionEncoder"},
+    "augmentation": {
+        "RandomShift": "menura.processing.augmentation.images:RandomShift",
+        "RandomCrop": "menura.processing.augmentation.images:RandomCrop",
+        "ColorJitter": "menura.processing.augmentation.images:ColorJitter",
+        "GaussianBlur": "menura.processing.augmentation.images:GaussianBlur",
+        "Cutout": "menura.processing.augmentation.images:Cutout",
+        "StateNoise": "menura.processing.augmentation.vectors:StateNoise",
+        "ActionNoise": "menura.processing.augmentation.vectors:ActionNoise",
+    },
+    "wrapper": {
+        "Rename": "menura.data.wrappers.rename:Rename",
+        "Resample": "menura.data.wrappers.resample:Resample",
+    },
     "robot": {},
     "teleop": {},
     "controller": {},

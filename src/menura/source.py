@@ -6,8 +6,8 @@ import ast
 import functools
 import importlib.machinery
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ class Parameters:
             annotations={**base.annotations, **self.annotations},
             defaults={**{name: base.defaults[name] for name in added if name in base.defaults}, **self.defaults},
             var_keyword=base.var_keyword,
+        )
+
+    def without(self, names: Collection[str]) -> Parameters:
+        """Without parameters that are given in another way."""
+        return replace(
+            self,
+            names=tuple(name for name in self.names if name not in names),
+            required=tuple(name for name in self.required if name not in names),
         )
 
 

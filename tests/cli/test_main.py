@@ -115,7 +115,7 @@ def test_config_prints_values_and_origins(project: Path) -> None:
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "hidden_size: 5 # command line" in lines
     assert "episodes: 7 # command line" in lines
-    assert "- class: LeRobot # configs/task/good.yaml:2" in lines
+    assert f"- path: {project}/data # configs/task/good.yaml:2" in lines
     assert not done.imported & HEAVY
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_yaml_is_refused_before_torch(project: Path, command: str) -> No
     ("words", "message"),
     [
         (("train", "god"), "task: no task is named 'god'; did you mean good? "),
-        (("train", "good"), "datasets.0.args.root: "),
+        (("train", "good"), "datasets.0.path: "),
         (("eval", "-m", "run", "-e", "metaword"), "env: no env is named 'metaword'"),
         (("replay", "data", "-e", "nothing"), "env: no env is named 'nothing'"),
         (("check", "policy", "MyColPolicy"), "no policy class is named 'MyColPolicy'; did you mean MyCoolPolicy? "),

@@ -249,13 +249,12 @@ def test_empty_args_and_null_sections(write: Write) -> None:
     assert config.training["learning_rate"] == 1e-3
 
 
-def test_plain_strings_are_lerobot_datasets_below_the_project(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_strings_are_paths_below_the_project(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(COOL + "datasets: [data/cube, data/none]\n")
     monkeypatch.chdir("/")
     first, second = load_task(file).config.datasets
-    assert first.class_ == "LeRobot"
-    assert first.args == {"root": str(file.parents[2] / "data/cube")}
-    assert second.args == {"root": "data/none"}
+    assert (first.path, first.class_, first.args) == (str(file.parents[2] / "data/cube"), None, {})
+    assert second.path == "data/none"
 
 
 def test_paths_of_the_command_line_begin_where_one_stands(
@@ -264,14 +263,14 @@ def test_paths_of_the_command_line_begin_where_one_stands(
     file = write(COOL + "datasets: [data/none]\n")
     (tmp_path / "data" / "cube").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    resolved = load_task(file, ["--datasets.0.args.root", "data/cube"], need_data=True)
-    assert resolved.config.datasets[0].args["root"] == str(tmp_path / "data/cube")
+    resolved = load_task(file, ["--datasets.0.path", "data/cube"], need_data=True)
+    assert resolved.config.datasets[0].path == str(tmp_path / "data/cube")
 
 
 def test_data_is_only_looked_for_when_it_is_needed(write: Write) -> None:
     task = write(COOL + "datasets: [data/none]\n")
     load_task(task)
-    with pytest.raises(ConfigError, match=r"datasets\.0\.args\.root: no such file or folder: data/none"):
+    with pytest.raises(ConfigError, match=r"datasets\.0\.path: no such file or folder: data/none"):
         load_task(task, need_data=True)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from menura.config import load_task
 from menura.config.yaml_tree import format_value
+from menura.data.formats import FORMATS
 from menura.errors import ConfigError
 
 COOL = "policy: {class: MyCoolPolicy}\n"
@@ -128,6 +129,58 @@ TABLE = {
     "typo in env args": wrong(
         COOL + "env:\n  class: MyEnv\n  args:\n    task: door\n    max_episode_step: 3\n",
         "env.args.max_episode_step: no such argument of MyEnv; did you mean max_episode_steps? (configs/task/x.yaml:6)",
+    ),
+    "neither path nor class": wrong(
+        COOL + "datasets:\n- name: cube\n",
+        "datasets.0: expected one of path and class, got neither (configs/task/x.yaml:3)",
+    ),
+    "both path and class": wrong(
+        COOL + "datasets:\n- path: data/cube\n  class: MyData\n",
+        "datasets.0: expected one of path and class, got both (configs/task/x.yaml:3)",
+    ),
+    "keys beside a class": wrong(
+        COOL + "datasets:\n- class: MyData\n  args: {path: data/cube}\n  keys: {state: qpos}\n",
+        "datasets.0: expected format and keys beside path only: a class reads its data in its own way "
+        "(configs/task/x.yaml:3)",
+    ),
+    "typo in a dataset by path": wrong(
+        COOL + "datasets:\n- path: data/cube\n  key:\n    state: qpos\n",
+        "datasets.0.key: no such key; did you mean keys? (configs/task/x.yaml:4)",
+    ),
+    "typo in keys": wrong(
+        COOL + "datasets:\n- path: data/cube\n  keys:\n    state: qpos\n    image: [top]\n",
+        "datasets.0.keys.image: no such key; did you mean images? (configs/task/x.yaml:6)",
+    ),
+    "keys of another kind": wrong(
+        COOL + "datasets:\n- path: data/cube\n  keys:\n    state: {qpos: 7}\n    images: 3\n",
+        "datasets.0.keys.state: expected a word or a list, got {qpos: 7} (configs/task/x.yaml:5)",
+        "datasets.0.keys.images: expected a mapping or a list, got 3 (configs/task/x.yaml:6)",
+    ),
+    "an item of keys of another kind": wrong(
+        COOL + "datasets:\n- path: data/cube\n  keys: {state: [qpos, 3], images: {top: [a, b]}}\n",
+        "datasets.0.keys.state.1: expected a word, got 3 (configs/task/x.yaml:4)",
+        "datasets.0.keys.images.top: expected a word, got [a, b] (configs/task/x.yaml:4)",
+    ),
+    "typo in a filter": wrong(
+        COOL + "datasets:\n- path: data/cube\n  filter: {sucess: true}\n",
+        "datasets.0.filter.sucess: no such key; did you mean success? (configs/task/x.yaml:4)",
+    ),
+    "unknown format": wrong(
+        COOL + "datasets:\n- path: data/cube\n  format: le_robot\n",
+        f"datasets.0.format: expected one of {', '.join(FORMATS)}, got 'le_robot'; did you mean lerobot? (configs/task/x.yaml:4)",
+    ),
+    "typo in the arguments of a format": wrong(
+        COOL + "datasets:\n- path: data/cube\n  format: lerobot\n  args:\n    episode: [0]\n",
+        "datasets.0.args.episode: no such argument of LeRobotReader; did you mean episodes? (configs/task/x.yaml:6)",
+    ),
+    "typo in the arguments of a recognised format": wrong(
+        COOL + "datasets:\n- path: data/cube\n  args: {episode: [0]}\n",
+        "datasets.0.args.episode: no such argument of LeRobotReader; did you mean episodes? (configs/task/x.yaml:4)",
+        **{"data/cube/meta/info.json": '{"codebase_version": "v3.0"}'},
+    ),
+    "a dataset's key among its arguments": wrong(
+        COOL + "datasets:\n- path: data/cube\n  format: lerobot\n  args: {keys: {state: qpos}}\n",
+        "datasets.0.args.keys: no such argument of LeRobotReader. It takes episodes (configs/task/x.yaml:5)",
     ),
     "typo in dataset args": wrong(
         COOL + "datasets:\n- class: MyData\n  args:\n    path: data/cube\n    strid: 2\n",
@@ -432,17 +485,17 @@ TABLE = {
     "override of a missing list item": wrong(
         COOL + "datasets: [data/cube]\n",
         "datasets.1: no such list item; the last one is 0 (command line)",
-        overrides="--datasets.1.args.root data/cube",
+        overrides="--datasets.1.path data/cube",
     ),
     "override of an item of no list": wrong(
         COOL,
         "datasets.0: no such list item; the list is empty (command line)",
-        overrides="--datasets.0.args.root data/cube",
+        overrides="--datasets.0.path data/cube",
     ),
     "override of a list by a word": wrong(
         COOL + "datasets: [data/cube]\n",
         "datasets.first: expected the number of a list item, got 'first' (command line)",
-        overrides="--datasets.first.args.root data/cube",
+        overrides="--datasets.first.path data/cube",
     ),
     "override below a number": wrong(
         COOL,
@@ -508,7 +561,7 @@ TABLE = {
     ),
     "a dataset that is not there": wrong(
         COOL + "datasets:\n- data/cub\n",
-        "datasets.0.args.root: no such file or folder: data/cub; did you mean data/cube? (configs/task/x.yaml:3)",
+        "datasets.0.path: no such file or folder: data/cub; did you mean data/cube? (configs/task/x.yaml:3)",
         need_data=True,
     ),
     "a path that is not there": wrong(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from menura.data import Episode, LeRobotReader, LeRobotWriter, Reader, UserReader, open_dataset
+from menura.data.formats import FORMATS
 from menura.errors import ComponentError, ConfigError, ContractError, DataError, FeatureMismatch
 from menura.features import CameraFeature, Features, VectorFeature
 
@@ -72,10 +73,18 @@ def test_unknown_format(tmp_path: Path) -> None:
     (tmp_path / "data.csv").touch()
     with pytest.raises(DataError) as caught:
         open_dataset(tmp_path)
+    titles = ", ".join(format.title for format in FORMATS.values())
     assert str(caught.value) == (
-        f"Dataset {tmp_path}: format not recognised: expected meta/info.json (LeRobotDataset v3.0), "
-        f"found no such file. Write a class with __len__ and episode(i) for another format (docs: custom datasets)."
+        f"Dataset {tmp_path}: expected files of one of {titles}, found none. Say `format:` if it is one of them, "
+        f"or write a class with __len__ and episode(i) (docs: custom datasets)."
     )
+
+
+def test_format_is_said(tmp_path: Path) -> None:
+    save(tmp_path / "pushes")
+    assert len(open_dataset(tmp_path / "pushes", format="lerobot")) == 1
+    with pytest.raises(DataError, match=r"format: expected one of .*, got 'le_robot'; did you mean 'lerobot'\?"):
+        open_dataset(tmp_path / "pushes", format="le_robot")
 
 
 # By class
@@ -123,10 +132,9 @@ def test_the_arguments_are_part_of_the_fingerprint(project: Path) -> None:
     assert fingerprint(count=3) != fingerprint(count=2)
 
 
-def test_a_class_of_menura(tmp_path: Path) -> None:
+def test_a_path_as_in_a_task(tmp_path: Path) -> None:
     save(tmp_path / "pushes")
-    spec = {"class": "LeRobot", "args": {"root": str(tmp_path / "pushes"), "keys": {"images": []}}, "name": "mine"}
-    reader = open_dataset(spec)
+    reader = open_dataset({"path": "pushes", "keys": {"images": []}, "name": "mine"}, project=tmp_path)
     assert isinstance(reader, LeRobotReader)
     assert reader.name == "mine"
     assert not reader.features.cameras
@@ -148,9 +156,10 @@ def test_a_class_of_menura(tmp_path: Path) -> None:
         (
             {"clas": "MyData"},
             ConfigError,
-            "dataset: expected keys ['class', 'args', 'name', 'weight'], got 'clas'; did you mean 'class'?",
+            "dataset: expected keys ['path', 'format', 'class', 'args', 'keys', 'filter', 'wrappers', 'name', 'weight'], "
+            "got 'clas'; did you mean 'class'?",
         ),
-        ({"args": {}}, ConfigError, "dataset: expected a key 'class', got ['args']."),
+        ({"args": {}}, ConfigError, "dataset: expected a key 'path' or 'class', got ['args']."),
     ],
 )
 def test_wrong_specs(project: Path, spec: dict[str, Any], error: type[Exception], message: str) -> None:

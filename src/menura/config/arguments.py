@@ -1,9 +1,13 @@
-"""Components of a task: their classes are looked up, and their arguments compared with the signatures in the source."""
+"""Components of a task: their classes are looked up, and their arguments compared with the signatures in the source.
+
+So are the readers of datasets given by path, whose format is said or recognised.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from menura.components import Found, find
@@ -11,9 +15,12 @@ from menura.config.annotations import expected_by_annotation, expected_by_defaul
 from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.sections import COMPONENTS
 from menura.config.yaml_tree import told
-from menura.errors import ComponentError, nearest
+from menura.data.formats import FORMATS, recognise
+from menura.errors import ComponentError, DataError, nearest
 from menura.source import Parameters
 
+# What a reader is given besides `args:`, by keys of the dataset's own.
+_OF_DATASETS = ("path", "keys", "name")
 # Filled in from the dataset when the user gives none, so never missing.
 _FROM_DATA = ("state_dim", "action_dim", "camera_names", "image_feature_dim")
 
@@ -40,6 +47,14 @@ def component_places(tree: Tree) -> Iterator[Place]:
     for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(dataset, dict):
             yield Place("dataset", ("datasets", index), dataset)
+            wrappers = dataset.get("wrappers")
+            for number, wrapper in enumerate(wrappers if isinstance(wrappers, list) else ()):
+                if isinstance(wrapper, dict):
+                    yield Place("wrapper", ("datasets", index, "wrappers", number), wrapper)
+    augmentations = tree.value.get("augmentations")
+    for index, augmentation in enumerate(augmentations if isinstance(augmentations, list) else ()):
+        if isinstance(augmentation, dict):
+            yield Place("augmentation", ("augmentations", index), augmentation)
 
 
 def check_components(tree: Tree, problems: Problems, kinds: Collection[str]) -> None:
@@ -47,12 +62,17 @@ def check_components(tree: Tree, problems: Problems, kinds: Collection[str]) -> 
     for place in component_places(tree):
         if place.kind not in kinds:
             continue
-        name, args = place.value.get("class"), place.value.get("args", {})
+        args = place.value.get("args", {})
+        name = _reader_of(place, tree, problems) if "path" in place.value else place.value.get("class")
         if not isinstance(name, str) or not isinstance(args, dict):
             continue  # the schema says so
         try:
             built = _built_class(find(place.kind, name, problems.project), place, tree, problems)
             parameters = built.parameters() if built is not None else None
+            if parameters is not None and "path" in place.value:
+                parameters = parameters.without(_OF_DATASETS)
+            if parameters is not None and place.kind == "wrapper":
+                parameters = parameters.without(parameters.names[:1])  # the reader within
         except ComponentError as error:
             class_path = (*place.path, "class")
             problems.add(dotted(class_path), str(error), tree.origin(class_path))
@@ -72,6 +92,24 @@ def check_masks(tree: Tree, problems: Problems) -> None:
         if isinstance(mask, list) and isinstance(width, int) and len(mask) != width:
             message = f"expected {width} values, as policy.args.{name}_dim says, got {len(mask)}"
             problems.add(f"processor.{name}_mask", message, tree.origin(("processor", f"{name}_mask")))
+
+
+def _reader_of(place: Place, tree: Tree, problems: Problems) -> str | None:
+    """The reader of a dataset's files: of the format that is said, or of the one recognised where arguments need it."""
+    path, format = place.value["path"], place.value.get("format")
+    if isinstance(format, str) and format not in FORMATS:
+        near = nearest(format, FORMATS)
+        hint = f"; did you mean {near}?" if near is not None else ""
+        format_path: KeyPath = (*place.path, "format")
+        message = f"expected one of {', '.join(FORMATS)}, got {told(format)}{hint}"
+        problems.add(dotted(format_path), message, tree.origin(format_path))
+        return None
+    if format is None and place.value.get("args") and isinstance(path, str) and Path(path).exists():
+        try:
+            format = recognise(Path(path))
+        except DataError as error:
+            problems.add(dotted((*place.path, "path")), str(error), tree.origin((*place.path, "path")))
+    return FORMATS[format].reader if isinstance(format, str) else None
 
 
 def _built_class(found: Found, place: Place, tree: Tree, problems: Problems) -> Found | None:

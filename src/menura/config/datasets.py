@@ -80,7 +80,7 @@ def _check_weights(datasets: Any, tree: Tree, problems: Problems) -> None:
 
 
 def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
-    """Each path of a dataset, its own or an argument of its class: its key, the mapping that holds it, its name there."""
+    """Each path of a dataset, its own or an argument of its class: its key, the mapping that holds it, its name."""
     datasets = tree.value.get("datasets")
     for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
         if not isinstance(dataset, dict):

@@ -46,6 +46,8 @@ def schema_problems(
     for finding in error.errors(include_url=False):
         by_key.setdefault(_path(model, finding["loc"]), []).append(finding)
     for path, findings in by_key.items():
+        if any(other[: len(path)] == path for other in by_key if other != path):
+            continue  # one branch of a union; another fits so far, and says what is wrong inside
         whole = prefix + path
         if findings[0]["type"] == "missing" and whole in tree.origins:
             continue  # it was given, but could not be read, which has been reported
@@ -57,6 +59,10 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> KeyPath:
     path: list[int | str] = []
     kind: Any = model
     for part in location:
+        branches = {_label(option): option for option in _alternatives(kind) if option is not type(None)}
+        if len(branches) > 1 and part in branches:
+            kind = branches[str(part)]
+            continue
         nested = [inner for option in _alternatives(kind) if (inner := _inner(option, part)) is not None]
         if not nested and path and not _has_keys(kind):
             break
@@ -65,6 +71,11 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> KeyPath:
             break
         kind = nested[0]
     return tuple(path)
+
+
+def _label(kind: Any) -> str:
+    """What pydantic calls a branch of a union."""
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace(", ", ",")
 
 
 def _has_keys(kind: Any) -> bool:
@@ -105,6 +116,8 @@ def _message(model: type[Section], path: KeyPath, findings: list[Any]) -> str:
         return "no such key" + (f"; did you mean {near}?" if near else f". Known here: {', '.join(keys)}")
     if first["type"] == "missing":
         return "required, but missing"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])  # of a validator of the schema's own
     expected = [_expected(finding) for finding in findings]
     message = f"expected {' or '.join(dict.fromkeys(expected))}, got {told(first['input'])}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):

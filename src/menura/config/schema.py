@@ -72,7 +72,7 @@ class DatasetConfig(Section):
     @model_validator(mode="after")
     def _one_source(self) -> DatasetConfig:
         if (self.path is None) == (self.class_ is None):
-            raise ValueError("expected one of path and class")
+            raise ValueError(f"expected one of path and class, got {'neither' if self.path is None else 'both'}")
         if self.class_ is not None and (self.format is not None or self.keys is not None):
             raise ValueError("expected format and keys beside path only: a class reads its data in its own way")
         return self
@@ -155,6 +155,7 @@ class TaskConfig(Section):
     trainer: ComponentConfig | None = None
     image_encoder: ComponentConfig | None = None
     processor: ProcessorConfig = ProcessorConfig()
+    augmentations: list[ComponentConfig] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: EvaluationConfig = EvaluationConfig()
     collect: CollectConfig = CollectConfig()

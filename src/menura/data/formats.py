@@ -1,4 +1,7 @@
-"""The formats that are read, and how each is recognised from its files. A reader is imported when its format is met."""
+"""The formats that are read, and how each is recognised from its files.
+
+Readers are named, not imported, so that a task's YAML can be checked against them: this module lies below the others.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from menura.data.readers.base import Reader
 from menura.errors import DataError, did_you_mean
 
 
@@ -23,11 +26,15 @@ class Format:
     title: str
     reader: str
 
-    def load(self) -> type[Reader]:
-        """The reader's class."""
-        module, _, name = self.reader.partition(":")
-        reader: type[Reader] = getattr(importlib.import_module(module), name)
+    def load(self) -> type[Any]:
+        """The reader's class, a `menura.data.Reader`."""
+        reader: type[Any] = _load(self.reader)
         return reader
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 _READERS = "menura.data.readers"
@@ -68,8 +75,8 @@ def recognise(path: Path) -> str:
     if name is None:
         known = ", ".join(each.title for each in FORMATS.values())
         raise DataError(
-            f"Dataset {path}: format not recognised: expected files of one of {known}, found none. Say `format:` if it "
-            f"is one of them, or write a class with __len__ and episode(i) (docs: custom datasets)."
+            f"Dataset {path}: expected files of one of {known}, found none. Say `format:` if it is one of them, "
+            f"or write a class with __len__ and episode(i) (docs: custom datasets)."
         )
     return name
 
@@ -88,6 +95,5 @@ def _of_directory(path: Path) -> str | None:
 
 
 def _of_hdf5(path: Path) -> str | None:
-    from menura.data.readers.hdf5 import hdf5_format
-
-    return hdf5_format(path)
+    name: str | None = _load(f"{_READERS}.hdf5:hdf5_format")(path)
+    return name

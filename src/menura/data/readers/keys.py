@@ -1,4 +1,4 @@
-"""`keys:` of a dataset: which of its arrays are the state, the action, the cameras and the task, and how they are called."""
+"""`keys:` of a dataset: which of its arrays are read as state, action, cameras and task."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Keys:
 
     @classmethod
     def of(cls, given: Keys | Mapping[str, Any] | None) -> Keys:
-        """From a YAML's mapping: `state` and `action` a key or a list of them, `images` {camera: key} or a list of keys,
-        each its own name.
+        """From a YAML's mapping: `state` and `action` a key or a list of them, `images` {camera: key} or a list of
+        keys, each its own name.
 
         Raises:
             ConfigError: an unknown key, or a value of another kind.

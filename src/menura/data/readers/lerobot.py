@@ -46,7 +46,7 @@ class LeRobotReader(Reader):
     """A LeRobotDataset v3.0.
 
     Args:
-        root: the directory that holds `meta/`, `data/` and perhaps `videos/`.
+        path: the directory that holds `meta/`, `data/` and perhaps `videos/`.
         keys: what is read: the state is `observation.state` and the action `action` when not said, cameras are all RGB
             ones; a camera's key may be its name (`top`) or whole (`observation.images.top`).
         episodes: which ones, in this order; all when not given.
@@ -58,14 +58,14 @@ class LeRobotReader(Reader):
 
     def __init__(
         self,
-        root: str | Path,
+        path: str | Path,
         *,
         keys: Keys | Mapping[str, Any] | None = None,
         episodes: Sequence[int] | None = None,
         name: str | None = None,
     ) -> None:
         keys = Keys.of(keys)
-        self.root = Path(root).expanduser().resolve()
+        self.root = Path(path).expanduser().resolve()
         self.name = name or self.root.name
         self._info = read_info(self.root)
         self._state_keys = self._vector_keys("state", STATE, keys.state)
