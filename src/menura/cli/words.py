@@ -14,6 +14,7 @@ SECTIONS = (
     "trainer",
     "image_encoder",
     "processor",
+    "augmentations",
     "training",
     "evaluation",
     "collect",

@@ -110,6 +110,7 @@ def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any, write
         train_dataset=ingredients.train,
         eval_dataset=ingredients.held_out,
         processor=ingredients.processor,
+        augmentations=ingredients.augmentations,
         ema_decay=ema_decay(task),
         write_policy=write_policy,
         **given,

@@ -18,12 +18,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
 from menura.config import ResolvedTask
-from menura.data import Mixture, Reader, Windows, open_dataset, windows
+from menura.data import Mixture, Reader, Windows, collate, open_dataset, windows
 from menura.data.episode import Frames
 from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.policies.contract import Contract, build_policy, require_policy_class
 from menura.policies.needs import Needs
+from menura.processing.augmentation.base import Augmentations
+from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -39,6 +41,7 @@ class Ingredients:
         readers: the datasets, in the order of the processor's statistics.
         train, held_out: windows or mixtures of them; no evaluation, no `held_out`.
         features: what observations and actions mean.
+        augmentations: None where the task has none.
     """
 
     readers: list[Reader]
@@ -47,6 +50,7 @@ class Ingredients:
     features: Features
     policy: PreTrainedModel
     processor: Processor
+    augmentations: Augmentations | None
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -105,14 +109,27 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
     )
     given = [dataset.weight for dataset in config.datasets if dataset.weight is not None]
     weights = given if len(given) == len(parts) else None  # all or none: the configuration sees to that
+    train = _joined(parts, weights, seed)
     return Ingredients(
         readers,
-        train=_joined(parts, weights, seed),
+        train=train,
         held_out=_joined(held_out, weights, seed) if held_out else None,
         features=features,
         policy=policy,
         processor=processor,
+        augmentations=_augmentations(task, processor, train),
     )
+
+
+def _augmentations(task: ResolvedTask, processor: Processor, train: Windows | Mixture) -> Augmentations | None:
+    """Those of the task, tried on two samples; a blind policy is shown nothing that could be changed."""
+    specs = task.config.augmentations
+    if not specs or processor.blind:
+        return None
+    made = [components.load("augmentation", spec.class_, task.project)(**spec.args) for spec in specs]
+    augmentations = Augmentations(made, ImageNormalization.parse(processor.settings.image_normalize))
+    augmentations(processor.inputs(collate(train.__getitems__([0, len(train) - 1]))), seed=(0,))
+    return augmentations
 
 
 def _at(frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from menura.data import EpochSampler, collate
 from menura.errors import ConfigError, ContractError, MenuraError
 from menura.policies.contract import Contract, loss_and_logs, observation
+from menura.processing.augmentation.base import Augmentations
 from menura.processing.processor import Processor
 from menura.training.checkpoints import checkpoints
 from menura.training.ema import UpdateAverage, WeightAverage
@@ -48,6 +49,7 @@ class MenuraTrainer(ExactTrainer):
         train_dataset: `menura.data.windows` or a `Mixture` of them.
         processor: makes model inputs of batches.
         eval_dataset: held-out windows; None when `eval_strategy` is "no".
+        augmentations: change what the policy sees in training, never in evaluation; drawn from (seed, rank, step).
         ema_decay: averages the weights when given (`menura.training.ema`); the average is what is evaluated and saved.
         write_policy: writes a policy, its processor and what proves them into a directory.
         callbacks: further `transformers` callbacks.
@@ -64,6 +66,7 @@ class MenuraTrainer(ExactTrainer):
         train_dataset: Dataset[Any],
         processor: Processor,
         eval_dataset: Dataset[Any] | None = None,
+        augmentations: Augmentations | None = None,
         ema_decay: float | None = None,
         write_policy: WritePolicy | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -90,6 +93,8 @@ class MenuraTrainer(ExactTrainer):
         self.remove_callback(PrinterCallback)
         self.processor = processor.to(args.device)
         self.contract = Contract.of(type(policy))
+        self.augmentations = augmentations
+        self._batches_of_step = (-1, 0)
         self.write_policy = write_policy or self._write_policy_alone
         if ema_decay is not None:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -123,8 +128,15 @@ class MenuraTrainer(ExactTrainer):
         )
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """What `processor.inputs` makes of a collated batch, on the device."""
-        return self.processor.inputs(inputs)
+        """What `processor.inputs` makes of a collated batch, on the device; in training augmented."""
+        batch = self.processor.inputs(inputs)
+        if self.augmentations is None or not self.model.training:
+            return batch
+        step, number = self.state.global_step, 0
+        if step == self._batches_of_step[0]:  # gradients of several batches are accumulated
+            number = self._batches_of_step[1] + 1
+        self._batches_of_step = (step, number)
+        return self.augmentations(batch, (self.args.seed, self.args.process_index, step, number))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
