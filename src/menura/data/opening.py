@@ -74,12 +74,30 @@ def _open_path(
 
 
 def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
-    from menura import components
-
     unknown = [key for key in spec if key not in _SPEC_KEYS]
     if unknown:
         near = did_you_mean(str(unknown[0]), _SPEC_KEYS)
         raise ConfigError(f"dataset: expected keys {list(_SPEC_KEYS)}, got {unknown[0]!r}{near or '.'}")
+    reader = _open_source(spec, project)
+    for wrapper in spec.get("wrappers") or ():
+        reader = _wrapped(reader, wrapper, project)
+    return reader
+
+
+def _wrapped(reader: Reader, spec: Mapping[str, Any], project: Path) -> Reader:
+    from menura import components
+    from menura.data.wrappers.base import wrap
+
+    cls, args = components.load("wrapper", spec["class"], project), dict(spec.get("args") or {})
+    _check_args(cls, args, reader, what="wrappers.args")
+    wrapped = wrap(reader, cls, args)
+    wrapped.name = reader.name
+    return wrapped
+
+
+def _open_source(spec: Mapping[str, Any], project: Path) -> Reader:
+    from menura import components
+
     args, name = dict(spec.get("args") or {}), spec.get("name")
     if spec.get("path") is not None:
         path = Path(spec["path"]).expanduser()
@@ -91,7 +109,7 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
     return _as_reader(cls(**args), name, args)
 
 
-def _check_args(cls: type, args: Mapping[str, Any], *places: Any) -> None:
+def _check_args(cls: type, args: Mapping[str, Any], *places: Any, what: str = "dataset.args") -> None:
     """ConfigError where the class cannot be made with these."""
     signature = inspect.signature(cls)
     try:
@@ -101,4 +119,4 @@ def _check_args(cls: type, args: Mapping[str, Any], *places: Any) -> None:
         wrong = next((key for key in args if key not in known), None)
         problem = f": {error}" if wrong is None else f".{wrong}: no such argument of {cls.__name__}"
         near = did_you_mean(wrong or "", known) or "."
-        raise ConfigError(f"dataset.args{problem}{near} {cls.__name__} takes {known}.") from error
+        raise ConfigError(f"{what}{problem}{near} {cls.__name__} takes {known}.") from error

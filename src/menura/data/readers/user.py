@@ -108,7 +108,7 @@ class UserReader(Reader):
     @cached_property
     def _scan(self) -> tuple[NDArray[np.int64], str]:
         """Lengths and digest, from one pass over all episodes."""
-        digest = hashlib.sha256(_source_of(type(self._dataset)))
+        digest = hashlib.sha256(source_of(type(self._dataset)))
         digest.update(json.dumps(self._args, sort_keys=True, default=repr).encode())
         digest.update(json.dumps(self.features.to_dict()).encode())
         lengths = np.empty(len(self), np.int64)
@@ -156,7 +156,7 @@ def _shape(features: Features) -> dict[str, object]:
     }
 
 
-def _source_of(cls: type) -> bytes:
+def source_of(cls: type) -> bytes:
     """The file that defines the class; its name where there is no file (a notebook)."""
     try:
         return Path(inspect.getfile(cls)).read_bytes()
