@@ -46,7 +46,7 @@ def convert(x: ArrayLike, source: str, target: str) -> Floats:
     """
     x = np.asarray(x)
     rotation = _to_rotation(x, source)
-    return _shaped(_from_rotation(rotation, _checked(target)), x.shape[:-1], x)
+    return _shaped(_from_rotation(rotation, known_representation(target)), x.shape[:-1], x)
 
 
 def difference(a: ArrayLike, b: ArrayLike, representation: str) -> Floats:
@@ -76,6 +76,14 @@ def angle(a: ArrayLike, b: ArrayLike, representation: str) -> Float64:
     return cast(Float64, np.linalg.norm(apart, axis=-1))
 
 
+def known_representation(representation: str) -> str:
+    """The name, one of `menura.features.ROTATIONS`; FeatureMismatch names the nearest."""
+    if representation not in ROTATIONS:
+        near = did_you_mean(representation, ROTATIONS) or "."
+        raise FeatureMismatch(f"rotation: expected one of {list(ROTATIONS)}, got {representation!r}{near}")
+    return representation
+
+
 def _combine(
     operation: Callable[[Rotation, Rotation], Rotation], a: ArrayLike, b: ArrayLike, representation: str
 ) -> Floats:
@@ -90,7 +98,7 @@ def _to_rotation(x: NDArray[Any], representation: str) -> Rotation | None:
     """(..., n) -> as many scipy rotations, flat; None where there are none, which scipy does not take."""
     from scipy.spatial.transform import Rotation
 
-    width = ROTATIONS[_checked(representation)]
+    width = ROTATIONS[known_representation(representation)]
     if x.shape[-1:] != (width,):
         raise FeatureMismatch(f"rotation {representation}: expected {width} numbers, got shape {x.shape}.")
     flat = x.reshape(-1, width).astype(np.float64)
@@ -153,13 +161,6 @@ def _require(good: NDArray[np.bool_], flat: Float64, representation: str) -> Non
     if not good.all():
         got = flat[~good][0].tolist()
         raise DataError(f"rotation {representation}: expected numbers that say a rotation, got {got}.")
-
-
-def _checked(representation: str) -> str:
-    if representation not in ROTATIONS:
-        near = did_you_mean(representation, ROTATIONS) or "."
-        raise FeatureMismatch(f"rotation: expected one of {list(ROTATIONS)}, got {representation!r}{near}")
-    return representation
 
 
 def _shaped(numbers: Float64, shape: tuple[int, ...], like: NDArray[Any]) -> Floats:
