@@ -245,16 +245,19 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     [
         (
             lambda e: replace(e, state=e.state[:, :2]),
-            "Episode 1: state width: expected 3 as the dataset has, got 2.",
+            "Episode 1, frame 0: state: expected 3 numbers, got shape (2,).",
         ),
-        (lambda e: replace(e, fps=30, timestamps=None), "Episode 1: fps: expected 20.0 as the dataset has, got 30."),
+        (
+            lambda e: replace(e, fps=30, timestamps=None),
+            "Episode 1: fps: expected 20.0 as the dataset has, got 30. Resample it.",
+        ),
         (
             lambda e: replace(e, images={"top": e.images["top"]}),
-            "Episode 1: cameras: expected ['top', 'wrist.left'] as the dataset has, got ['top'].",
+            "Episode 1, frame 0: cameras: expected ['top', 'wrist.left'], got ['top'].",
         ),
         (
             lambda e: replace(e, images=dict(e.images) | {"top": np.zeros((6, 48, 32, 3), np.uint8)}),
-            "Episode 1: camera 'top': expected (32, 48) as the dataset has, got (48, 32).",
+            "Episode 1, frame 0: camera 'top': expected uint8 of shape (32, 48, 3), got uint8 of (48, 32, 3).",
         ),
     ],
 )
@@ -276,8 +279,8 @@ def test_bad_values_and_times_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             writer.add_episode(replace(episode, state=state))
         assert str(caught.value) == (
-            "Statistics of observation.state in episode 0: dimension 1 (y), row 4: expected a finite number, got nan. "
-            "Mend or leave out that episode."
+            "Episode 0, frame 4: state: dimension 1 (y): expected a finite number, got nan. "
+            "Mend what measures it, or discard the episode."
         )
         with pytest.raises(DataError, match=r"Episode 0: timestamps: expected frame / fps"):
             writer.add_episode(replace(episode, timestamps=np.arange(6) / 19.0))

@@ -14,8 +14,8 @@ from menura.data.statistics import Float64, StatisticsBuilder
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FIELDS = ("min", "max", "mean", "std", "count", *QUANTILES)
 
-_MAX_SAMPLES = 100
 _MAX_PIXELS = 150
+_CHANNELS = np.arange(3, dtype=np.uint16) * 256
 
 
 def vector_entry(builder: StatisticsBuilder) -> dict[str, list[Any]]:
@@ -32,13 +32,8 @@ def vector_entry(builder: StatisticsBuilder) -> dict[str, list[Any]]:
     }
 
 
-def sampled_frames(total: int) -> frozenset[int]:
-    """The numbers of at most 100 evenly spaced frames of `total`."""
-    return frozenset(np.linspace(0, total - 1, min(total, _MAX_SAMPLES)).round().astype(int).tolist())
-
-
 class ChannelHistogram:
-    """How often each channel of a camera had each of its 256 values, in the sampled frames.
+    """How often each channel of a camera had each of its 256 values.
 
     Attributes:
         counts: (3, 256) int64.
@@ -52,8 +47,8 @@ class ChannelHistogram:
     def add(self, frame: UInt8) -> None:
         """Counts a (H, W, 3) frame, thinned to about 150 pixels a side."""
         step = max(1, max(frame.shape[:2]) // _MAX_PIXELS)
-        for channel in range(3):
-            self.counts[channel] += np.bincount(frame[::step, ::step, channel].reshape(-1), minlength=256)
+        values = frame[::step, ::step] + _CHANNELS
+        self.counts += np.bincount(values.reshape(-1), minlength=768).reshape(3, 256)
         self.frames += 1
 
     def merged(self, other: ChannelHistogram) -> ChannelHistogram:
@@ -69,7 +64,7 @@ class ChannelHistogram:
         return cls(np.asarray(data["counts"], np.int64), int(data["frames"]))
 
     def entry(self) -> dict[str, Any]:
-        """Statistics of the camera, each nested (3, 1, 1), in [0, 1]; exact for the sampled frames."""
+        """Statistics of the camera, each nested (3, 1, 1), in [0, 1]; exact for the thinned frames."""
         values = np.arange(256) / 255
         total = self.counts.sum(axis=1)
         mean = self.counts @ values / total

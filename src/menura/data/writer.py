@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from menura.data.encoding import encode_video, encoder
-from menura.data.episode import Episode, Float32, Frames, UInt8
-from menura.data.lerobot_stats import ChannelHistogram, sampled_frames, vector_entry
+from menura.data.background import BackgroundEncoder
+from menura.data.encoding import encoder
+from menura.data.episode import Episode, Frames, UInt8
+from menura.data.lerobot_stats import ChannelHistogram, vector_entry
 from menura.data.lerobot_tables import (
-    BOOKKEEPING,
     bookkeeping_columns,
     camera_key,
     data_schema,
@@ -27,11 +28,12 @@ from menura.data.lerobot_tables import (
     tasks_table,
     vector_column,
 )
-from menura.data.pictures import encode_png
 from menura.data.readers.lerobot_meta import ACTION, INFO, OWN, STATE, STATS, TASKS, VIDEO_PATH
-from menura.data.recording import Recording, new_recording, remove_leftovers, resume_recording
+from menura.data.recorder import Recorded, Recorder
 from menura.data.rolling import chunk_and_file
+from menura.data.sinks import FrameSink, PngFrames, VideoFile
 from menura.data.statistics import StatisticsBuilder
+from menura.data.written import Written, nothing_written, remove_leftovers, take_up
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
 from menura.files import read_json, replacing, write_json
@@ -43,17 +45,20 @@ _TIME_TOLERANCE = 0.1
 class LeRobotWriter:
     """Writes a LeRobotDataset v3.0 that Menura and LeRobot read.
 
-    When `add_episode` returns, the episode is on disk; killed at any moment, every episode added before is readable.
-    Each file is written under a temporary name, flushed and renamed: first the episode's videos (one file an episode
-    and camera), then its rows, then its row in the episodes table, which makes it part of the dataset, and the counts
-    in `meta/info.json` last. `finalize` adds the dataset's statistics (`meta/stats.json`).
+    An episode is recorded frame by frame by `begin`, or added whole by `add_episode`. When `Recorder.save` or
+    `add_episode` returns, it is on disk; killed at any moment, every episode finished before is readable. Each file is
+    written under a temporary name, flushed and renamed: first the episode's videos (one file an episode and camera),
+    then its rows, then its row in the episodes table, which makes it part of the dataset, and the counts in
+    `meta/info.json` last. `finalize` adds the dataset's statistics (`meta/stats.json`). `menura.data.compact` makes few
+    large files of them afterwards.
 
     Args:
         root: the directory; new or empty unless `resume`.
         features: what the observations and actions mean; kept whole in `meta/menura.json`.
         robot: `robot_type` of the dataset; the features' own when not given.
-        video: cameras as mp4 files; else as PNG in the data files, lossless.
-        codec: `libx264` (4:4:4; fast to write and to read) or `libsvtav1`.
+        video: cameras as mp4 files; else as PNG in the data files, lossless, an episode of them in memory.
+        codec: `libx264` (4:4:4; fast to write and to read), `libx264-ultrafast` (a third of the processor time, up to
+            twice the size) or `libsvtav1`.
         resume: go on with a dataset that this class wrote; what was left unfinished in it is removed.
 
     Raises:
@@ -80,13 +85,14 @@ class LeRobotWriter:
         self._robot = robot or features.robot
         self._specs = feature_specs(features, self._codec)
         self._schema = data_schema(self._specs)
+        self._recorder: Recorder | None = None
         self._lock = filelock.FileLock(self.root / ".menura.lock", timeout=0)
-        self._recording = self._begin(resume)
+        self._written = self._open(resume)
         self._write_info()
 
     def __len__(self) -> int:
         """The number of episodes on disk."""
-        return self._recording.episodes
+        return self._written.episodes
 
     def __enter__(self) -> LeRobotWriter:
         return self
@@ -94,7 +100,34 @@ class LeRobotWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is not None and self._recorder is not None:
+            self._recorder.discard()
         self.finalize()
+
+    def begin(self, *, task: str = "", seed: int | None = None) -> Recorder:
+        """An episode to record frame by frame; one at a time.
+
+        Args:
+            task: the instruction in words.
+            seed: the environment seed it is recorded with; None where unknown.
+
+        Raises:
+            DataError: the writer is finalized, or another episode is under way.
+        """
+        if not self._lock.is_locked:
+            raise DataError(f"LeRobotWriter: {self.root} is finalized. Open it again by resume=True.")
+        self._require_idle()
+        cameras: dict[str, BackgroundEncoder] = {}
+        self._recorder = Recorder(
+            self.features, f"Episode {len(self)}", task, seed, cameras=cameras, keep=self._keep, ended=self._ended
+        )
+        try:
+            for name in self.features.cameras:
+                cameras[name] = self._camera(name)
+        except BaseException:
+            self._recorder.discard()
+            raise
+        return self._recorder
 
     def add_episode(self, episode: Episode) -> None:
         """Adds an episode; it is on disk when this returns, and nothing of it is in the dataset when this raises.
@@ -103,64 +136,95 @@ class LeRobotWriter:
             FeatureMismatch: its widths, cameras, sizes or rate are not the dataset's.
             DataError: a value that is not finite, or times that are not `frame / fps` (the format cannot keep others).
         """
-        self._require_match(episode)
-        recording = self._recording
-        tasks = recording.tasks if episode.task in recording.tasks else [*recording.tasks, episode.task]
-        columns: dict[str, Any] = bookkeeping_columns(
-            len(episode), self.features.fps, recording.episodes, recording.frames, tasks.index(episode.task)
-        )
-        vectors = self._vectors(episode)
-        builders = self._statistics({**vectors, **{key: columns[key][:, None] for key in BOOKKEEPING}})
-        histograms = {camera_key(name): self._write_camera(name, episode, columns) for name in self.features.cameras}
-        columns |= {key: vector_column(rows, self._schema.field(key).type) for key, rows in vectors.items()}
-        table = pa.table([columns[name] for name in self._schema.names], schema=self._schema)
-        data_file = recording.data.place(table.nbytes)
-        recording.data.stage(table, data_file)
-        if tasks is not recording.tasks:
-            with replacing(self.root / TASKS) as path:
-                pq.write_table(tasks_table(tasks), path)
-            recording.tasks = tasks
-        self._commit(episode, data_file, builders, histograms)
-        self._write_info()
+        with self.begin(task=episode.task, seed=episode.seed) as recorder:
+            self._require_match(episode)
+            images = {name: _one_by_one(frames) for name, frames in episode.images.items()}
+            for state, action in zip(episode.state, episode.action, strict=True):
+                seen = {name: next(frames) for name, frames in images.items()}
+                recorder.append(state=state, action=action, images=seen)
+            recorder.save(success=episode.success, extra=episode.extra)
 
     def finalize(self) -> None:
-        """Writes the dataset's statistics and lets go of the directory. Nothing more can be added."""
+        """Writes the dataset's statistics and lets go of the directory. Nothing more can be added.
+
+        Raises:
+            DataError: an episode is under way.
+        """
         if not self._lock.is_locked:
             return
+        self._require_idle()
         try:
             if len(self):
-                entries = _entries(self._recording.builders, self._recording.histograms)
+                entries = _entries(self._written.builders, self._written.histograms)
                 write_json(self.root / STATS, {key: entries[key] for key in self._specs})
         finally:
             self._lock.release()
 
     # One episode
 
+    def _require_idle(self) -> None:
+        if self._recorder is not None:
+            raise DataError(f"LeRobotWriter: episode {len(self)} is under way. Save or discard it first.")
+
+    def _ended(self) -> None:
+        self._recorder = None
+
+    def _camera(self, name: str) -> BackgroundEncoder:
+        height, width = self.features.cameras[name].height, self.features.cameras[name].width
+        sink: FrameSink = PngFrames()
+        if self._codec is not None:
+            chunk, file = chunk_and_file(len(self))
+            path = self.root / VIDEO_PATH.format(video_key=camera_key(name), chunk_index=chunk, file_index=file)
+            sink = VideoFile(path, fps=self.features.fps, height=height, width=width, codec=self._codec)
+        return BackgroundEncoder(sink, height, width, f"Episode {len(self)}, camera {name!r}")
+
     def _require_match(self, episode: Episode) -> None:
-        if not self._lock.is_locked:
-            raise DataError(f"LeRobotWriter: {self.root} is finalized. Open it again by resume=True.")
+        """What a frame alone cannot tell."""
         what = f"Episode {len(self)}"
-        features = self.features
-        pairs: list[tuple[str, object, object]] = [
-            ("state width", features.state_dim, episode.state.shape[1]),
-            ("action width", features.action_dim, episode.action.shape[1]),
-            ("fps", features.fps, episode.fps),
-            ("cameras", sorted(features.cameras), sorted(episode.images)),
-        ]
-        pairs += [
-            (f"camera {name!r}", (camera.height, camera.width), tuple(episode.images[name].shape[1:3]))
-            for name, camera in features.cameras.items()
-            if name in episode.images
-        ]
-        for part, expected, got in pairs:
-            if expected != got:
-                raise FeatureMismatch(f"{what}: {part}: expected {expected} as the dataset has, got {got}.")
+        if episode.fps != self.features.fps:
+            raise FeatureMismatch(
+                f"{what}: fps: expected {self.features.fps} as the dataset has, got {episode.fps}. Resample it."
+            )
         regular = np.arange(len(episode)) / episode.fps
         if np.abs(np.asarray(episode.timestamps) - regular).max() * episode.fps > _TIME_TOLERANCE:
             raise DataError(
                 f"{what}: timestamps: expected frame / fps, which is all that LeRobotDataset v3.0 can keep, "
                 f"got other times. Resample the episode, or leave its timestamps out."
             )
+
+    def _keep(self, recorded: Recorded) -> None:
+        """Makes a recorded episode part of the dataset; leaves nothing of it when this raises."""
+        written, length = self._written, len(recorded.action)
+        _require_every_frame(recorded, f"Episode {len(self)}")
+        tasks = written.tasks if recorded.task in written.tasks else [*written.tasks, recorded.task]
+        bookkeeping = bookkeeping_columns(
+            length, self.features.fps, written.episodes, written.frames, tasks.index(recorded.task)
+        )
+        vectors = {
+            key: rows for key, rows in ((STATE, recorded.state), (ACTION, recorded.action)) if key in self._specs
+        }
+        builders = self._statistics({**vectors, **{key: rows[:, None] for key, rows in bookkeeping.items()}})
+        histograms = {camera_key(name): camera.histogram for name, camera in recorded.cameras.items()}
+        columns: dict[str, Any] = {
+            **bookkeeping,
+            **{key: vector_column(rows, self._schema.field(key).type) for key, rows in vectors.items()},
+            **_picture_columns(recorded),
+        }
+        videos = [camera.sink for camera in recorded.cameras.values() if isinstance(camera.sink, VideoFile)]
+        with contextlib.ExitStack() as undo:
+            for video in videos:
+                undo.callback(video.path.unlink, missing_ok=True)
+                video.put_in_place()
+            table = pa.table([columns[name] for name in self._schema.names], schema=self._schema)
+            data_file = written.data.place(table.nbytes)
+            written.data.stage(table, data_file)
+            if tasks is not written.tasks:
+                with replacing(self.root / TASKS) as path:
+                    pq.write_table(tasks_table(tasks), path)
+                written.tasks = tasks
+            self._commit(recorded, data_file, builders, histograms)
+            undo.pop_all()
+        self._write_info()
 
     def _statistics(self, vectors: Mapping[str, Any]) -> dict[str, StatisticsBuilder]:
         builders = {}
@@ -169,81 +233,62 @@ class LeRobotWriter:
             builders[key].update(rows)
         return builders
 
-    def _vectors(self, episode: Episode) -> dict[str, Float32]:
-        return {STATE: episode.state, ACTION: episode.action} if STATE in self._specs else {ACTION: episode.action}
-
-    def _write_camera(self, name: str, episode: Episode, columns: dict[str, Any]) -> ChannelHistogram:
-        """Writes the episode's video of one camera, or adds a column of pictures; returns what values it had."""
-        seen = ChannelHistogram()
-        frames = _watched(episode.images[name], seen)
-        if self._codec is None:
-            columns[camera_key(name)] = picture_column([encode_png(frame) for frame in frames])
-            return seen
-        camera = self.features.cameras[name]
-        chunk, file = chunk_and_file(len(self))
-        final = self.root / VIDEO_PATH.format(video_key=camera_key(name), chunk_index=chunk, file_index=file)
-        with replacing(final) as path:
-            encode_video(
-                path, frames, fps=self.features.fps, height=camera.height, width=camera.width, codec=self._codec
-            )
-        return seen
-
     def _commit(
         self,
-        episode: Episode,
+        recorded: Recorded,
         data_file: int,
         builders: dict[str, StatisticsBuilder],
         histograms: dict[str, ChannelHistogram],
     ) -> None:
         """Makes the episode part of the dataset, by its row in the episodes table."""
-        recording = self._recording
-        number = recording.table.place(0)
-        totals = {key: recording.histograms[key].merged(seen) for key, seen in histograms.items()}
-        fact = {"success": episode.success, "seed": episode.seed, "extra": dict(episode.extra)}
-        facts = [*(recording.facts if number == recording.table.number else []), fact]
+        written = self._written
+        number = written.table.place(0)
+        totals = {key: written.histograms[key].merged(seen) for key, seen in histograms.items()}
+        fact = {"success": recorded.success, "seed": recorded.seed, "extra": recorded.extra}
+        facts = [*(written.facts if number == written.table.number else []), fact]
         own = {"episodes": facts, "histograms": {key: seen.to_dict() for key, seen in totals.items()}}
-        row = self._episode_row(episode, data_file, number) | {
+        row = self._episode_row(recorded, data_file, number) | {
             f"stats/{key}/{field}": value
             for key, entry in _entries(builders, histograms).items()
             for field, value in entry.items()
         }
-        recording.table.stage(episodes_table([row], self._specs, own), number)
+        written.table.stage(episodes_table([row], self._specs, own), number)
 
-        recording.data.accept()
-        recording.table.accept()
-        recording.facts, recording.histograms = facts, totals
+        written.data.accept()
+        written.table.accept()
+        written.facts, written.histograms = facts, totals
         for key, builder in builders.items():
-            recording.builders[key].merge(builder)
-        recording.episodes += 1
-        recording.frames += len(episode)
+            written.builders[key].merge(builder)
+        written.episodes += 1
+        written.frames += len(recorded.action)
 
-    def _episode_row(self, episode: Episode, data_file: int, table_file: int) -> dict[str, Any]:
-        first = self._recording.frames
+    def _episode_row(self, recorded: Recorded, data_file: int, table_file: int) -> dict[str, Any]:
+        first, length = self._written.frames, len(recorded.action)
         row: dict[str, Any] = {
             "episode_index": len(self),
-            "tasks": [episode.task],
-            "length": len(episode),
+            "tasks": [recorded.task],
+            "length": length,
             "dataset_from_index": first,
-            "dataset_to_index": first + len(episode),
+            "dataset_to_index": first + length,
         }
         files = {"data": data_file, "meta/episodes": table_file}
         if self._codec is not None:
             for name in self.features.cameras:
                 video = f"videos/{camera_key(name)}"
                 files[video] = len(self)
-                row |= {f"{video}/from_timestamp": 0.0, f"{video}/to_timestamp": len(episode) / self.features.fps}
+                row |= {f"{video}/from_timestamp": 0.0, f"{video}/to_timestamp": length / self.features.fps}
         for kind, number in files.items():
             row[f"{kind}/chunk_index"], row[f"{kind}/file_index"] = chunk_and_file(number)
         return row
 
     def _write_info(self) -> None:
-        recording = self._recording
-        counts = {"episodes": recording.episodes, "frames": recording.frames, "tasks": len(recording.tasks)}
+        written = self._written
+        counts = {"episodes": written.episodes, "frames": written.frames, "tasks": len(written.tasks)}
         write_json(self.root / INFO, info_json(self._specs, self.features.fps, self._robot, counts))
 
     # Opening
 
-    def _begin(self, resume: bool) -> Recording:
+    def _open(self, resume: bool) -> Written:
         existing = any(path.is_file() and not path.name.startswith(".") for path in self.root.rglob("*"))
         if existing and not resume:
             raise DataError(
@@ -264,9 +309,9 @@ class LeRobotWriter:
             remove_leftovers(self.root)
             if not existing:
                 write_json(self.root / OWN, self._own())
-                return new_recording(self.root, self._specs)
+                return nothing_written(self.root, self._specs)
             self._require_same()
-            return resume_recording(self.root, self._specs)
+            return take_up(self.root, self._specs)
         except BaseException:
             self._lock.release()
             raise
@@ -287,15 +332,26 @@ class LeRobotWriter:
                 )
 
 
-def _watched(frames: Frames, histogram: ChannelHistogram) -> Iterator[UInt8]:
-    """The frames, one after the other; a sample of them is counted on the way."""
-    wanted = sampled_frames(len(frames))
-    indexed = (frames[number] for number in range(len(frames)))
-    one_by_one: Iterable[UInt8] = frames if isinstance(frames, Iterable) else indexed
-    for number, frame in enumerate(one_by_one):
-        if number in wanted:
-            histogram.add(frame)
-        yield frame
+def _one_by_one(frames: Frames) -> Iterator[UInt8]:
+    """The frames in order; those of a video are decoded one after the other."""
+    return iter(frames) if isinstance(frames, Iterable) else (frames[number] for number in range(len(frames)))
+
+
+def _require_every_frame(recorded: Recorded, what: str) -> None:
+    for name, camera in recorded.cameras.items():
+        if len(camera.sink) != len(recorded.action):
+            raise DataError(
+                f"{what}: camera {name!r}: expected {len(recorded.action)} frames as there are actions, "
+                f"got {len(camera.sink)}. Record it again."
+            )
+
+
+def _picture_columns(recorded: Recorded) -> dict[str, Any]:
+    return {
+        camera_key(name): picture_column(camera.sink.encoded)
+        for name, camera in recorded.cameras.items()
+        if isinstance(camera.sink, PngFrames)
+    }
 
 
 def _entries(

@@ -1,4 +1,4 @@
-"""What a LeRobotWriter knows of the dataset it writes: nothing at first, or what is found on disk when it goes on."""
+"""What a LeRobotWriter has written so far: nothing at first, or what is found on disk when it goes on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from menura.files import TEMPORARY
 
 
 @dataclass
-class Recording:
+class Written:
     """The state of a dataset that is being written.
 
     Attributes:
@@ -52,9 +52,9 @@ class Recording:
     frames: int = 0
 
 
-def new_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
+def nothing_written(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Written:
     """A dataset of no episodes yet."""
-    return Recording(
+    return Written(
         data=RollingTable(lambda number: _path(root, DATA_PATH, number), group_parts=True),
         table=RollingTable(lambda number: _path(root, EPISODES_PATH, number), group_parts=False),
         builders={key: StatisticsBuilder(feature=key, names=specs[key]["names"]) for key in numeric_keys(specs)},
@@ -68,32 +68,32 @@ def remove_leftovers(root: Path) -> None:
         leftover.unlink()
 
 
-def resume_recording(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Recording:
+def take_up(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Written:
     """What the episodes table holds. Removes what a kill left beside it: rows and videos of no episode.
 
     Raises:
         DataError: a file that the table names is absent or damaged.
     """
-    recording = new_recording(root, specs)
-    recording.tasks = read_tasks(root)
+    written = nothing_written(root, specs)
+    written.tasks = read_tasks(root)
     data_files = 0
     if _path(root, EPISODES_PATH, 0).exists():
         episodes = read_episodes(root, [])
-        recording.episodes, recording.frames = len(episodes), int(episodes.length.sum())
-        _take_up_table(recording, root)
+        written.episodes, written.frames = len(episodes), int(episodes.length.sum())
+        _take_up_table(written, root)
         numbers = file_number(episodes.chunk, episodes.file)
         data_files = int(numbers[-1]) + 1
         for number in range(data_files):
             lengths = episodes.length[numbers == number]
-            _take_up_data(recording, root, number, lengths.tolist(), specs, last=number == data_files - 1)
+            _take_up_data(written, root, number, lengths.tolist(), specs, last=number == data_files - 1)
     _remove_from(root, DATA_PATH, data_files)
     for key, spec in specs.items():
         if spec["dtype"] == "video":
-            _remove_from(root, VIDEO_PATH.replace("{video_key}", key), recording.episodes)
-    return recording
+            _remove_from(root, VIDEO_PATH.replace("{video_key}", key), written.episodes)
+    return written
 
 
-def _take_up_table(recording: Recording, root: Path) -> None:
+def _take_up_table(written: Written, root: Path) -> None:
     number = 0
     while _path(root, EPISODES_PATH, number + 1).exists():
         number += 1
@@ -102,14 +102,14 @@ def _take_up_table(recording: Recording, root: Path) -> None:
         table = read_parquet(path, file, None)
     if OWN_KEY not in (table.schema.metadata or {}):
         raise DataError(f"{path}: expected a table of LeRobotWriter, got one of another program. Go on with that one.")
-    recording.table.resume(number, [table.slice(row, 1) for row in range(len(table))])
+    written.table.resume(number, [table.slice(row, 1) for row in range(len(table))])
     noted = json.loads(table.schema.metadata[OWN_KEY])
-    recording.facts = noted["episodes"]
-    recording.histograms = {key: ChannelHistogram.from_dict(counts) for key, counts in noted["histograms"].items()}
+    written.facts = noted["episodes"]
+    written.histograms = {key: ChannelHistogram.from_dict(counts) for key, counts in noted["histograms"].items()}
 
 
 def _take_up_data(
-    recording: Recording,
+    written: Written,
     root: Path,
     number: int,
     lengths: list[int],
@@ -125,9 +125,9 @@ def _take_up_data(
     parts = [table.slice(end - length, length) for end, length in zip(ends, lengths, strict=True)]
     for part in parts:  # one by one, as they were written, so that the statistics are the same to the last bit
         for key in numeric:
-            recording.builders[key].update(matrix(part.column(key), specs[key]["shape"][0], f"{path}: {key}"))
+            written.builders[key].update(matrix(part.column(key), specs[key]["shape"][0], f"{path}: {key}"))
     if last:
-        recording.data.resume(number, parts)
+        written.data.resume(number, parts)
 
 
 def _remove_from(root: Path, template: str, number: int) -> None:
