@@ -8,6 +8,7 @@ from typing import Any
 
 from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.yaml_tree import told
+from menura.data.expression import Expression, ExpressionError
 from menura.errors import nearest
 
 # Arguments that hold the place of a dataset on disk.
@@ -56,6 +57,7 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
             problems.add(dotted(place), f"{told(name)} is the name of datasets.{names[name]} too", tree.origin(place))
         names.setdefault(name, index)
     _check_weights(datasets, tree, problems)
+    _check_expressions(datasets, tree, problems)
     if not need_data:
         return
     if not datasets:
@@ -77,6 +79,20 @@ def _check_weights(datasets: Any, tree: Tree, problems: Problems) -> None:
         place: KeyPath = ("datasets", weighted.index(False))
         message = "expected a weight for every dataset or for none, got some"
         problems.add(dotted(place), message, tree.origin(place) or tree.origin(("datasets",)))
+
+
+def _check_expressions(datasets: Any, tree: Tree, problems: Problems) -> None:
+    """Report expressions of filters that cannot be read. Whether their names exist is known when the data is."""
+    for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
+        given = dataset.get("filter") if isinstance(dataset, dict) else None
+        for key in ("episodes", "frames"):
+            if not isinstance(given, dict) or not isinstance(text := given.get(key), str):
+                continue
+            try:
+                Expression.parse(text)
+            except ExpressionError as error:
+                place: KeyPath = ("datasets", index, "filter", key)
+                problems.add(dotted(place), str(error), tree.origin(place))
 
 
 def _path_args(tree: Tree) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
