@@ -15,21 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from menura.data import Episode, LeRobotReader, LeRobotWriter
+from menura.data import Episode, LeRobotReader, LeRobotWriter, open_dataset
 from menura.data.encoding import encode_video
 from menura.errors import DataError
 from menura.features import CameraFeature, Features, VectorFeature
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "lerobot"
-GOLDEN = ("lerobot_v3_video", "lerobot_v3_image", "lerobot_v3_many_files")
+GOLDEN = ("lerobot_v3_video", "lerobot_v3_image", "lerobot_v3_many_files", "lerobot_v21")
 
 
-# Written by LeRobot 0.6.1
+# Written by LeRobot 0.6.1, and the last by 0.3.3
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_tables_equal_what_was_written(name: str) -> None:
-    reader, golden = LeRobotReader(FIXTURES / name), np.load(FIXTURES / f"{name}.golden.npz")
+    reader, golden = open_dataset(FIXTURES / name), np.load(FIXTURES / f"{name}.golden.npz")
     for index in range(len(reader)):
         episode = reader.episode(index)
         np.testing.assert_array_equal(episode.state, golden[f"state_{index}"])
@@ -40,7 +40,7 @@ def test_tables_equal_what_was_written(name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_items_equal_what_lerobot_reads(name: str) -> None:
     """Frames -1 and 0, actions 0 … 7, task and time at each golden index."""
-    reader, golden = LeRobotReader(FIXTURES / name), np.load(FIXTURES / f"{name}.golden.npz")
+    reader, golden = open_dataset(FIXTURES / name), np.load(FIXTURES / f"{name}.golden.npz")
     starts = np.concatenate([[0], np.cumsum(reader.lengths())])
     for item in golden["indices"]:
         index = int(np.searchsorted(starts, item, side="right")) - 1
@@ -69,7 +69,7 @@ def test_features_of_the_video_fixture() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_frames_are_the_same_however_asked_for(name: str) -> None:
-    episode = LeRobotReader(FIXTURES / name).episode(1)
+    episode = open_dataset(FIXTURES / name).episode(1)
     for frames in episode.images.values():
         whole = np.asarray(frames)
         assert whole.shape == frames.shape
@@ -452,13 +452,13 @@ def test_a_cut_video_whose_table_is_whole(tmp_path: Path) -> None:
         use(tmp_path)
 
 
-@pytest.mark.parametrize("version", ["v2.0", "v2.1"])
-def test_older_versions(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize("version", ["v1.6", "v2.1", "unknown"])
+def test_another_version(tmp_path: Path, version: str) -> None:
     write(tmp_path)
     edit_info(tmp_path, lambda info: info.update(codebase_version=version))
     with pytest.raises(DataError) as caught:
         LeRobotReader(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'meta/info.json'}: expected codebase_version v3.0, got {version}. "
-        f"Convert it with lerobot's convert_dataset_v21_to_v30, or fetch the v3.0 revision."
+        f"Leave `format:` out to have it recognised; versions 2.0, 2.1 and 3.0 are read."
     )

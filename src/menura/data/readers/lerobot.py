@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,10 @@ from menura.data.readers.keys import Keys
 from menura.data.readers.lerobot_cameras import Camera, video_frames
 from menura.data.readers.lerobot_meta import (
     ACTION,
+    EPISODES,
+    INFO,
     STATE,
+    EpisodeTable,
     matrix,
     open_parquet,
     read_episodes,
@@ -39,16 +43,22 @@ from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 
 _BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
+_NO_NUMBERS = frozenset({"string", "image", "video", "language"})
 _OPEN_FILES = 8
 
 
 class LeRobotReader(Reader):
     """A LeRobotDataset v3.0.
 
+    An episode's task is that of its first frame. The instruction may change in the course of an episode there
+    (`task_index` is a column of the frames); an episode with several has them all in `metadata`, as `tasks`.
+
     Args:
         path: the directory that holds `meta/`, `data/` and perhaps `videos/`.
         keys: what is read: the state is `observation.state` and the action `action` when not said, cameras are all RGB
-            ones; a camera's key may be its name (`top`) or whole (`observation.images.top`).
+            ones; a camera's key may be its name (`top`) or whole (`observation.images.top`). Any feature of numbers may
+            be (part of) the state or the action: scalars, whole numbers, booleans; arrays of more dimensions are
+            flattened. The task may be a feature of texts.
         episodes: which ones, in this order; all when not given.
         name: what to call it; the directory's name when not given.
 
@@ -67,21 +77,35 @@ class LeRobotReader(Reader):
         keys = Keys.of(keys)
         self.root = Path(path).expanduser().resolve()
         self.name = name or self.root.name
-        self._info = read_info(self.root)
+        self._info = read_info(self.root, self.versions)
         self._state_keys = self._vector_keys("state", STATE, keys.state)
         self._action_keys = self._vector_keys("action", ACTION, keys.action)
         self._cameras = self._select_cameras(keys.images)
-        video_keys = [camera.key for camera in self._cameras.values() if camera.video]
-        self._table = read_episodes(self.root, video_keys)
+        self._task_key = self._text_key(keys.task)
+        self._table = self._read_episodes([camera.key for camera in self._cameras.values() if camera.video])
         if self._info.total_episodes > len(self._table):
             raise DataError(
                 f"{self.root}: meta/info.json counts {self._info.total_episodes} episodes, "
-                f"meta/episodes holds {len(self._table)}. The recording was cut off; fetch the dataset again."
+                f"{self.episodes_file} holds {len(self._table)}. The recording was cut off; fetch the dataset again."
             )
-        self._tasks = read_tasks(self.root)
+        self._tasks = self._read_tasks()
         self._selected = self._select_episodes(episodes)
         self._files: OrderedDict[Path, _DataFile] = OrderedDict()
         self.features = self._features()
+
+    # What differs between the versions of the format
+
+    versions: ClassVar[Sequence[str]] = ("v3.0",)
+    episodes_file: ClassVar[str] = EPISODES
+
+    def _read_episodes(self, video_keys: list[str]) -> EpisodeTable:
+        return read_episodes(self.root, video_keys)
+
+    def _read_tasks(self) -> list[str]:
+        """Texts by `task_index`; empty where the dataset has no language."""
+        return read_tasks(self.root)
+
+    # Reading
 
     def __len__(self) -> int:
         return len(self._selected)
@@ -94,31 +118,49 @@ class LeRobotReader(Reader):
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
         row = int(self._selected[index])
-        table = self._rows(row, [*self._state_keys, *self._action_keys, "episode_index", "task_index"])
-        facts = self.metadata(index)
+        columns = [*self._state_keys, *self._action_keys, *([self._task_key] if self._task_key else [])]
+        table = self._rows(row, list(dict.fromkeys([*columns, "episode_index", "task_index", "timestamp"])))
+        facts = self._table.own[row]
         return Episode(
             state=self._vector(table, self._state_keys, row),
             action=self._vector(table, self._action_keys, row),
             images={camera: self._frames(selected, row) for camera, selected in self._cameras.items()},
             task=self._task(row, table),
             fps=self._info.fps,
+            timestamps=table.column("timestamp").to_numpy() if "timestamp" in table.column_names else None,
             success=facts.get("success"),
             seed=facts.get("seed"),
             extra=facts.get("extra", {}),
         )
 
     def metadata(self, index: int) -> dict[str, Any]:
-        return dict(self._table.own[int(self._selected[index])])
+        """What Menura's writer noted of the episode, and its `tasks` where there are several."""
+        row = int(self._selected[index])
+        tasks = self._table.tasks_of(row)
+        return {**self._table.own[row], **({"tasks": tasks} if len(tasks) > 1 else {})}
+
+    def files(self) -> list[str]:
+        """The data files and videos of these episodes and cameras, as paths below the root, sorted."""
+        rows, table = self._selected.tolist(), self._table
+        files = {self._info.data_file(table.chunk[row], table.file[row]) for row in rows}
+        for key, span in table.videos.items():
+            videos = (self._info.video_file(key, span.chunk[row], span.file[row]) for row in rows)
+            files.update(video for video in videos if video is not None)
+        return sorted(files)
 
     def fingerprint(self) -> str:
+        """A digest of the selection, and of the names, sizes and times of the files of `meta/` and of `files()`."""
         digest = hashlib.sha256()
-        selection = [self._selected.tolist(), self._state_keys, self._action_keys, list(self._cameras)]
+        cameras = {name: camera.key for name, camera in self._cameras.items()}
+        selection = [self._selected.tolist(), self._state_keys, self._action_keys, cameras, self._task_key]
         digest.update(json.dumps(selection).encode())
-        digest.update((self.root / "meta/info.json").read_bytes())
-        for part in ("meta", "data", "videos"):
-            for path in sorted((self.root / part).rglob("[!.]*.*")):
+        digest.update((self.root / INFO).read_bytes())
+        tables = (path.relative_to(self.root).as_posix() for path in (self.root / "meta").rglob("[!.]*.*"))
+        for file in [*sorted(tables), *self.files()]:
+            path = self.root / file
+            if path.exists():
                 stat = path.stat()
-                digest.update(f"{path.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+                digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,16 +169,21 @@ class LeRobotReader(Reader):
     # What is in the dataset
 
     def _vector_keys(self, what: str, default: str, given: Sequence[str] | None) -> list[str]:
-        vectors = [key for key, spec in self._info.features.items() if _is_vector(spec) and key not in _BOOKKEEPING]
+        numbers = {
+            key: len(spec["shape"])
+            for key, spec in self._info.features.items()
+            if spec["dtype"] not in _NO_NUMBERS and key not in _BOOKKEEPING
+        }
+        vectors = [key for key, dimensions in numbers.items() if dimensions <= 1]
         keys = [default] if given is None else list(given)
         for key in keys:
-            if key in vectors:
+            if key in numbers:
                 continue
             others = [vector for vector in vectors if vector.startswith("observation.")]
             if given is None and what == "state" and not others:
                 return []  # nothing but pictures
             raise DataError(
-                f"{self.root / 'meta/info.json'}: expected a vector feature {key!r} as {what}, got {vectors}"
+                f"{self.root / INFO}: expected a vector feature {key!r} as {what}, got {vectors}"
                 f"{did_you_mean(key, vectors) or '.'} Say which: keys.{what}."
             )
         return keys
@@ -162,6 +209,15 @@ class LeRobotReader(Reader):
             selected[found.name if name == wanted else name] = found
         return selected
 
+    def _text_key(self, given: str | None) -> str | None:
+        texts = [key for key, spec in self._info.features.items() if spec["dtype"] == "string"]
+        if given is None or given in texts:
+            return given
+        raise DataError(
+            f"{self.root / INFO}: keys.task: expected a feature of texts, one of {texts}, got {given!r}"
+            f"{did_you_mean(given, texts) or '.'} Leave keys.task out for the dataset's own tasks."
+        )
+
     def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:
         total = len(self._table)
         if total == 0:
@@ -184,7 +240,7 @@ class LeRobotReader(Reader):
             action=action,
             cameras={name: CameraFeature(camera.height, camera.width) for name, camera in self._cameras.items()},
             fps=self._info.fps,
-            language=any(self._tasks) or any(any(tasks) for tasks in self._table.tasks),
+            language=self._task_key is not None or any(self._tasks) or self._table.has_tasks,
             robot=self._info.robot_type,
         )
         return features if own is None else _enriched(features, own)
@@ -194,7 +250,7 @@ class LeRobotReader(Reader):
         numbered: list[str] = []
         for key in keys:
             spec = self._info.features[key]
-            plain = [f"{what if len(keys) == 1 else key}_{i}" for i in range(int(spec["shape"][0]))]
+            plain = [f"{what if len(keys) == 1 else key}_{i}" for i in range(_width(spec))]
             found = _flat_names(spec.get("names"))
             names += found if len(found) == len(plain) else plain
             numbered += plain
@@ -204,13 +260,7 @@ class LeRobotReader(Reader):
 
     def _rows(self, row: int, columns: list[str]) -> pa.Table:
         """The episode's rows of these columns of its data file."""
-        path = self.root / self._info.data_path.format(
-            chunk_index=int(self._table.chunk[row]), file_index=int(self._table.file[row])
-        )
-        file = self._files.pop(path, None) or _DataFile(path)
-        self._files[path] = file
-        while len(self._files) > _OPEN_FILES:
-            self._files.popitem(last=False)
+        file = self._data_file(row)
         length, offset = int(self._table.length[row]), int(self._table.offset[row])
         table = file.rows(offset, offset + length, columns)
         episodes = (
@@ -218,25 +268,37 @@ class LeRobotReader(Reader):
         )
         if len(table) != length or (episodes != row).any():
             raise DataError(
-                f"{path}: expected rows {offset} … {offset + length - 1} to be the {length} frames of episode {row}, "
+                f"{file.path}: expected rows {offset} … {offset + length - 1} to be the {length} frames of episode {row}, "
                 f"got {int((episodes == row).sum())} of them. Fetch the dataset again."
             )
         return table
 
+    def _data_file(self, row: int) -> _DataFile:
+        path = self.root / self._info.data_file(int(self._table.chunk[row]), int(self._table.file[row]))
+        file = self._files.pop(path, None)
+        if file is None:
+            file = _DataFile(path)
+        self._files[path] = file
+        while len(self._files) > _OPEN_FILES:
+            self._files.popitem(last=False)
+        return file
+
     def _vector(self, table: pa.Table, keys: list[str], row: int) -> Float32:
         """(T, D) the columns of these keys, joined."""
         parts = [
-            matrix(table.column(key), int(self._info.features[key]["shape"][0]), f"{self.root}: episode {row}: {key}")
+            matrix(table.column(key), _width(self._info.features[key]), f"{self.root}: episode {row}: {key}")
             for key in keys
         ]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)
 
     def _task(self, row: int, table: pa.Table) -> str:
         """The task of the episode's first frame."""
+        if self._task_key is not None:
+            return table.column(self._task_key)[0].as_py() or ""
         task_index = table.column("task_index")[0].as_py() if "task_index" in table.column_names else len(self._tasks)
         if task_index < len(self._tasks):
             return self._tasks[task_index] or ""
-        return next(iter(self._table.tasks[row]), "")
+        return next(iter(self._table.tasks_of(row)), "")
 
     def _frames(self, camera: Camera, row: int) -> Frames:
         length = int(self._table.length[row])
@@ -261,6 +323,9 @@ class _DataFile:
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self.begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self.columns = frozenset(self.file.schema_arrow.names)
+
+    def __len__(self) -> int:
+        return int(self.begins[-1])
 
     def rows(self, start: int, stop: int, columns: list[str]) -> pa.Table:
         """Rows `start … stop - 1`, fewer where the file ends; only the row groups that hold them are read."""
@@ -294,8 +359,9 @@ def _enriched(features: Features, own: Features) -> Features:
     )
 
 
-def _is_vector(spec: Mapping[str, Any]) -> bool:
-    return len(spec["shape"]) == 1 and spec["dtype"] not in ("string", "image", "video", "language")
+def _width(spec: Mapping[str, Any]) -> int:
+    """The numbers a feature has in one frame."""
+    return math.prod(int(size) for size in spec["shape"])
 
 
 def _flat_names(names: Any) -> list[str]:

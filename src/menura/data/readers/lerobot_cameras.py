@@ -1,4 +1,4 @@
-"""The cameras of a LeRobotDataset v3.0, and their videos."""
+"""The cameras of a LeRobotDataset, and their videos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Camera:
     @classmethod
     def of(cls, key: str, spec: Mapping[str, Any]) -> Camera:
         """Of a feature of dtype `video` or `image`."""
-        shape = [int(size) for size in spec["shape"]]
+        shape = [*(int(size) for size in spec["shape"]), 1, 1][:3]  # (H, W) has one colour
         names = spec.get("names")
         first = isinstance(names, list) and len(names) == 3 and str(names[0]).startswith("channel")
         if names is None and len(shape) == 3:
@@ -44,11 +44,10 @@ class Camera:
 
 def video_frames(root: Path, info: Info, span: VideoSpan, camera: Camera, row: int, length: int) -> VideoFrames:
     """The frames of episode `row`, where `span` says they lie; checked against the file when first decoded."""
-    if info.video_path is None:
+    file = info.video_file(camera.key, int(span.chunk[row]), int(span.file[row]))
+    if file is None:
         raise DataError(f"{root / INFO}: video_path: expected a path for {camera.key!r}, got null. Fetch it again.")
-    path = root / info.video_path.format(
-        video_key=camera.key, chunk_index=int(span.chunk[row]), file_index=int(span.file[row])
-    )
+    path = root / file
     seconds = float(span.from_timestamp[row])
     start = round(seconds * info.fps)
     what = f"{path}: episode {row}, camera {camera.name!r}"

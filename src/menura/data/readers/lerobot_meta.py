@@ -1,4 +1,4 @@
-"""The tables of a LeRobotDataset v3.0 under `meta/`: what every file and every episode is.
+"""The tables of a LeRobotDataset under `meta/`: what every file and every episode is. Those of v3.0 are read here.
 
 Source of the format: LeRobot 0.6, `datasets/utils.py` and `docs/source/lerobot-dataset-v3.mdx`.
 """
@@ -6,7 +6,7 @@ Source of the format: LeRobot 0.6, `datasets/utils.py` and `docs/source/lerobot-
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ class Info:
         fps: frames per second.
         features: key -> {"dtype", "shape", "names", …}.
         total_episodes: as counted there; the episodes table is the truth.
-        data_path, video_path: templates with `chunk_index`, `file_index` and `video_key`.
+        data_path, video_path: templates with `chunk_index`, `file_index` and `video_key`; of version 2 with
+            `episode_chunk`, `episode_index` and `video_key`.
+        chunks_size: of version 2: episodes in a chunk.
         robot_type: what was driven.
         own: what Menura's writer noted in `meta/menura.json`; empty for data of others.
     """
@@ -50,19 +52,35 @@ class Info:
     total_episodes: int
     data_path: str
     video_path: str | None
+    chunks_size: int
     robot_type: str | None
     own: Mapping[str, Any]
 
+    def data_file(self, chunk: int, file: int) -> str:
+        """A data file's path below the root. In version 2 the file is the episode."""
+        return self.data_path.format(chunk_index=chunk, file_index=file, episode_chunk=chunk, episode_index=file)
 
-def read_info(root: Path) -> Info:
-    """`meta/info.json`, and `meta/menura.json` where it is; DataError for another version or missing keys."""
+    def video_file(self, key: str, chunk: int, file: int) -> str | None:
+        """The same of a camera's video; None where the dataset says it has no videos."""
+        if self.video_path is None:
+            return None
+        return self.video_path.format(
+            video_key=key, chunk_index=chunk, file_index=file, episode_chunk=chunk, episode_index=file
+        )
+
+
+def read_info(root: Path, versions: Sequence[str] = ("v3.0",)) -> Info:
+    """`meta/info.json`, and `meta/menura.json` where it is; DataError for another version or missing keys.
+
+    Minor versions after the last of `versions` are read too.
+    """
     path = root / INFO
-    raw = _read_json(path)
+    raw = read_json(path)
     version = str(raw.get("codebase_version", "unknown"))
-    if not version.startswith("v3."):
+    if not version.startswith(versions[0].partition(".")[0] + "."):
         raise DataError(
-            f"{path}: expected codebase_version v3.0, got {version}. "
-            f"Convert it with lerobot's convert_dataset_v21_to_v30, or fetch the v3.0 revision."
+            f"{path}: expected codebase_version {' or '.join(versions)}, got {version}. "
+            f"Leave `format:` out to have it recognised; versions 2.0, 2.1 and 3.0 are read."
         )
     missing = [key for key in ("fps", "features", "total_episodes", "data_path") if key not in raw]
     if missing:
@@ -81,12 +99,14 @@ def read_info(root: Path) -> Info:
         total_episodes=int(raw["total_episodes"]),
         data_path=raw["data_path"],
         video_path=raw.get("video_path"),
+        chunks_size=int(raw.get("chunks_size", 1000)),
         robot_type=raw.get("robot_type"),
-        own=_read_json(own) if own.exists() else {},
+        own=read_json(own) if own.exists() else {},
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object a file holds; DataError where it is absent or damaged."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -109,14 +129,14 @@ class VideoSpan:
 
 @dataclass(frozen=True)
 class EpisodeTable:
-    """`meta/episodes/**`: one row an episode, in order; every array is (E,).
+    """One row an episode, in order; every array is (E,).
 
     Attributes:
         length: frames.
         chunk, file: which data file.
         offset: the episode's first row in that file.
         first: the episode's first row in the dataset (column `dataset_from_index`).
-        tasks: the tasks in words; empty lists where the column is absent.
+        tasks: the tasks in words, a list an episode, kept as Arrow has it: Python's would take longer and more room.
         videos: camera key -> where its frames are.
         own: facts that Menura's writer noted on each episode; empty for data of others.
     """
@@ -126,12 +146,21 @@ class EpisodeTable:
     file: NDArray[np.int64]
     offset: NDArray[np.int64]
     first: NDArray[np.int64]
-    tasks: list[list[str]]
+    tasks: pa.Array
     videos: Mapping[str, VideoSpan]
-    own: list[Mapping[str, Any]]
+    own: Sequence[Mapping[str, Any]]
 
     def __len__(self) -> int:
         return len(self.length)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether any episode has words."""
+        return any(self.tasks.flatten().unique().to_pylist())
+
+    def tasks_of(self, row: int) -> list[str]:
+        """The tasks of an episode, each once."""
+        return [task for task in self.tasks[row].as_py() or () if task is not None]
 
 
 def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
@@ -167,7 +196,8 @@ def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
             f"A file of the table is missing or doubled; fetch the dataset again."
         )
     chunk, file_index, first = (_int(table, c) for c in ("data/chunk_index", "data/file_index", "dataset_from_index"))
-    tasks = table.column("tasks").to_pylist() if "tasks" in table.column_names else [[]] * len(episode)
+    no_tasks = pa.nulls(len(episode), pa.list_(pa.string()))
+    tasks = table.column("tasks").combine_chunks() if "tasks" in table.column_names else no_tasks
     return EpisodeTable(
         length=_int(table, "length"),
         chunk=chunk,
@@ -244,11 +274,17 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return isinstance(kind, (pa.FixedSizeListType, pa.ListType, pa.LargeListType))
+
+
 def matrix(column: pa.ChunkedArray, width: int, what: str) -> Float32:
-    """(T, width) float32 of a column of numbers or of lists of numbers; `what` names it in messages."""
+    """(T, width) float32 of a column of numbers or of (nested) lists of numbers; `what` names it in messages."""
     values: Any = column.combine_chunks()
     rows = len(values)
-    if pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+    if isinstance(values, pa.ExtensionArray):  # an array of two dimensions and more, where `datasets` is imported
+        values = values.storage
+    while _is_list(values.type):
         values = values.flatten()
     numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     if len(numbers) != rows * width or numbers.dtype == object:
