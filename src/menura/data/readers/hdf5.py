@@ -99,8 +99,7 @@ class OpenFiles:
         with self._lock, _damage_told(path):
             file = self._files.pop(path, None)
             if file is None:
-                # Readers need no lock, which many network file systems do not have.
-                file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+                file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
             self._files[path] = file
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()

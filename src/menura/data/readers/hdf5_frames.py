@@ -94,7 +94,14 @@ def is_coded(dataset: h5py.Dataset) -> bool:
 
 def is_frames(dataset: h5py.Dataset) -> bool:
     """Whether a dataset holds raw RGB frames: (T, H, W, 3) uint8."""
-    return dataset.ndim == 4 and dataset.shape[3] == 3 and dataset.dtype == np.uint8
+    return bool(dataset.ndim == 4 and dataset.shape[3] == 3 and dataset.dtype == np.uint8)
+
+
+def holds_frames(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds raw frames, or pictures by the look of its first row."""
+    if not is_coded(dataset) or len(dataset) == 0:
+        return is_frames(dataset)
+    return picture_bytes(dataset[0]).startswith((b"\xff\xd8\xff", b"\x89PNG"))
 
 
 def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:
@@ -121,4 +128,4 @@ def picture_bytes(encoded: Any) -> bytes:
 
 def _is_bytes(dataset: h5py.Dataset) -> bool:
     """Whether each row is an array of bytes of its own length."""
-    return h5py.check_vlen_dtype(dataset.dtype) == np.uint8
+    return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)

@@ -2,12 +2,12 @@
 
 Layout: https://minari.farama.org/content/dataset_standards. An episode has T actions and T + 1 observations; the last,
 seen after the last action, is not read. Dict observations and infos are groups.
+Pictures are raw, or from Minari 0.5.3 on JPEG, padded or of varying length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from menura.data.readers.hdf5 import OpenFiles, dataset_paths, hdf5_files, natural_key, place_of, text_of
-from menura.data.readers.hdf5_frames import is_frames
+from menura.data.readers.hdf5_frames import holds_frames
 from menura.data.readers.hdf5_reader import Hdf5Reader, Part, Place, known_fps
 from menura.data.readers.keys import Keys
 from menura.errors import DataError
@@ -29,7 +29,7 @@ class MinariReader(Hdf5Reader):
     """A Minari dataset.
 
     State: `observations`, or of a Dict space every part that is a vector, in the file's order. Action: `actions`, which
-    must be continuous. Cameras: every part that is (T, H, W, 3) uint8. Solved where `infos/success` was true.
+    must be continuous. Cameras: every part that is RGB frames. Solved where `infos/success` was true.
 
     Args:
         path: the dataset's directory, its `data`, or the HDF5 file.
@@ -74,12 +74,12 @@ class MinariReader(Hdf5Reader):
     def default_keys(self, group: h5py.Group) -> Keys:
         observations = group.get("observations")
         if isinstance(observations, h5py.Dataset):
-            if is_frames(observations):
+            if holds_frames(observations):
                 return Keys(state=(), action=("actions",), images={"observations": "observations"})
             return Keys(state=("observations",), action=("actions",), images={})
         paths = [] if observations is None else dataset_paths(observations)
         vectors = [path for path in paths if _is_vector(observations[path])]
-        cameras = [path for path in paths if is_frames(observations[path])]
+        cameras = [path for path in paths if holds_frames(observations[path])]
         return Keys(
             state=tuple(vectors),
             action=("actions",),
@@ -98,8 +98,7 @@ class MinariReader(Hdf5Reader):
                     f"{place_of(dataset)}: expected continuous actions, got {dataset.dtype}: categories, which are no "
                     f"numbers to be regressed. Write a class that gives them as one-hot vectors."
                 )
-        missions = group.get("observations/mission")
-        return replace(features, language=True) if isinstance(missions, h5py.Dataset) else features
+        return features
 
     def facts(self, group: h5py.Group, place: Place) -> dict[str, Any]:
         facts: dict[str, Any] = {}
@@ -123,4 +122,4 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _is_vector(dataset: h5py.Dataset) -> bool:
-    return dataset.ndim in (1, 2) and dataset.dtype.kind in "fiub"
+    return dataset.ndim in (1, 2) and dataset.dtype.kind in "fiub" and not holds_frames(dataset)

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from menura.data.readers.hdf5 import OpenFiles, hdf5_files, json_attribute, natural_key, text_of
-from menura.data.readers.hdf5_frames import is_frames
+from menura.data.readers.hdf5_frames import holds_frames
 from menura.data.readers.hdf5_reader import Hdf5Reader, Part, Place, known_fps
 from menura.data.readers.keys import Keys
 from menura.data.readers.robosuite import action_feature, control_of, object_feature, state_feature
@@ -35,7 +35,7 @@ class RobomimicReader(Hdf5Reader):
 
     State: `robot<i>_eef_pos`, `robot<i>_eef_quat`, `robot<i>_gripper_qpos` of every robot, and `object` where there are
     no cameras: what robomimic's own policies see. Without `obs` the simulator's `states`. Action: `actions`. Cameras:
-    `obs/<camera>_image`. An episode is solved where a sparse reward (0 or 1) is 1, or where `dones` is 1 before its end.
+    `obs/<camera>_image`. An episode is solved where a sparse reward (0 or 1) is 1, or `dones` is 1 before its end.
 
     Args:
         path: a file, or a directory of them; demonstrations in natural order, file by file.
@@ -102,7 +102,7 @@ class RobomimicReader(Hdf5Reader):
         obs = group.get("obs")
         if obs is None:
             return Keys(state=("states",) if "states" in group else (), action=("actions",), images={})
-        cameras = {self._camera_name(key): f"obs/{key}" for key, item in obs.items() if is_frames(item)}
+        cameras = {self._camera_name(key): f"obs/{key}" for key, item in obs.items() if holds_frames(item)}
         return Keys(state=self.default_state(obs, bool(cameras)), action=("actions",), images=cameras)
 
     def default_state(self, obs: h5py.Group, has_cameras: bool) -> tuple[str, ...]:
