@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def _of_directory(path: Path) -> str | None:
         return "zarr"
     if next(path.glob("**/features.json"), None) is not None:
         return "rlds"
-    first = next((file for file in sorted(path.rglob("*")) if file.suffix in _HDF5_SUFFIXES), None)
+    hidden = re.compile(r"(^|/)\.")  # files that are still being written
+    files = (file for file in sorted(path.rglob("*")) if not hidden.search(file.relative_to(path).as_posix()))
+    first = next((file for file in files if file.suffix in _HDF5_SUFFIXES), None)
     return None if first is None else _of_hdf5(first)
 
 
