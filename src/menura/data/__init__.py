@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from menura.data.collate import collate
     from menura.data.episode import Episode
+    from menura.data.hdf5_writer import Hdf5Writer
     from menura.data.mixture import Mixture
     from menura.data.opening import open_dataset
     from menura.data.readers.base import Reader
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Episode": "menura.data.episode",
     "EpochSampler": "menura.data.sampler",
+    "Hdf5Writer": "menura.data.hdf5_writer",
     "LeRobotReader": "menura.data.readers.lerobot",
     "LeRobotWriter": "menura.data.writer",
     "Mixture": "menura.data.mixture",
@@ -44,6 +46,7 @@ _LAZY = {
 __all__ = [
     "Episode",
     "EpochSampler",
+    "Hdf5Writer",
     "LeRobotReader",
     "LeRobotWriter",
     "Mixture",
