@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.data.episode import Episode
+from menura.data.episode import Episode, Frames
 from menura.features import Features
 
 
@@ -33,9 +34,17 @@ class Reader:
         """Episode `index`, 0 ≤ index < len(self); IndexError beyond."""
         raise NotImplementedError
 
+    def images(self, index: int) -> Mapping[str, Frames]:
+        """The cameras of episode `index`. A reader whose frames are found without the episode's rows says how here."""
+        return self.episode(index).images
+
     def lengths(self) -> NDArray[np.int64]:
         """(E,) the number of frames of each episode, without decoding any."""
         raise NotImplementedError
+
+    def tasks(self) -> list[str]:
+        """The instruction of each episode, without decoding any frame."""
+        return [self.episode(index).task for index in range(len(self))]
 
     def fingerprint(self) -> str:
         """A hex digest that changes when the source's content does."""

@@ -1,4 +1,4 @@
-"""Other names for dimensions and cameras."""
+"""Other names for dimensions and cameras, other words for tasks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Rename(Wrapper):
         reader: what is wrapped.
         state, action: name of a dimension -> its new name.
         cameras: name of a camera -> its new name.
+        tasks: an instruction -> its new words; others stay as they are.
 
     Raises:
         DataError: there is no such name, or two would be the same.
@@ -30,9 +31,11 @@ class Rename(Wrapper):
         state: Mapping[str, str] | None = None,
         action: Mapping[str, str] | None = None,
         cameras: Mapping[str, str] | None = None,
+        tasks: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(reader)
         features = reader.features
+        self._tasks = dict(tasks or {})
         self._cameras = _mapping("cameras", list(features.cameras), cameras)
         self.features = replace(
             features,
@@ -46,7 +49,7 @@ class Rename(Wrapper):
     def episode(self, index: int) -> Episode:
         episode = self.reader.episode(index)
         images = {self._cameras.get(name, name): frames for name, frames in episode.images.items()}
-        return replace(episode, images=images)
+        return replace(episode, images=images, task=self._tasks.get(episode.task, episode.task))
 
 
 def _renamed(what: str, feature: VectorFeature, given: Mapping[str, str] | None) -> VectorFeature:

@@ -1,0 +1,17 @@
+"""`menura data …`: look at datasets, check them, and make new ones of old ones."""
+
+from __future__ import annotations
+
+import typer
+
+from menura.cli.data import convert, delete, info, merge, rename, split, stats, trim
+
+app = typer.Typer(help="Look at datasets, check them, make new ones of old ones.", no_args_is_help=True)
+app.command("info")(info.info)
+app.command("stats")(stats.stats)
+app.command("convert")(convert.convert)
+app.command("merge")(merge.merge)
+app.command("split")(split.split)
+app.command("trim")(trim.trim)
+app.command("delete")(delete.delete)
+app.command("rename")(rename.rename)

@@ -1,0 +1,57 @@
+"""`menura data info PATH`."""
+
+from __future__ import annotations
+
+import json as json_
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from menura.cli.data.options import Args, Format, Json, Keys, Source, opened
+
+if TYPE_CHECKING:
+    from menura.data.tools.describing import DatasetInfo
+    from menura.features import VectorFeature
+
+
+def info(source: Source, format: Format = None, keys: Keys = None, args: Args = None, json: Json = False) -> None:
+    """Say what a dataset is: episodes, tasks, state, action, cameras, size."""
+    from menura.data.tools.describing import describe
+
+    found = describe(opened(source, format, keys, args), source if Path(source).exists() else None)
+    if json:
+        typer.echo(json_.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return
+    rows = _rows(found)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
+    features, minutes = found.features, found.seconds / 60
+    control = " ".join(word for word in (features.control_space, features.control_type) if word)
+    rows = [
+        ("dataset", found.name),
+        ("robot", features.robot or ""),
+        ("episodes", f"{found.episodes:,} of {found.shortest:,} to {found.longest:,} frames"),
+        ("frames", f"{found.frames:,} at {features.fps:g} Hz: {minutes:,.1f} minutes"),
+        ("success", f"{found.solved} solved, {found.unsolved} not" if found.solved + found.unsolved else ""),
+        ("state", _vector(features.state) if features.state else "none"),
+        ("action", _vector(features.action) + (f" ({control})" if control else "")),
+    ]
+    rows += [(f"camera {name}", f"{camera.height} x {camera.width}") for name, camera in features.cameras.items()]
+    rows += [("task", f"{task!r}: {count:,} episodes") for task, count in list(found.tasks.items())[:10] if task]
+    if len(found.tasks) > 10:
+        rows.append(("", f"and {len(found.tasks) - 10:,} more tasks"))
+    if found.disk_bytes is not None:
+        rows.append(("on the disk", f"{found.disk_bytes / 1e6:,.1f} MB"))
+    return [row for row in rows if row[1]]
+
+
+def _vector(feature: VectorFeature) -> str:
+    units = feature.units or [""] * feature.dim
+    return f"{feature.dim}: " + ", ".join(
+        f"{name} [{unit}]" if unit else name for name, unit in zip(feature.names, units, strict=True)
+    )

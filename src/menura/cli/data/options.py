@@ -1,0 +1,80 @@
+"""What the commands of `menura data` share: how a dataset is named, where the new one goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Source = Annotated[str, typer.Argument(help="A dataset of any format: its path, or a Hub id.")]
+Format = Annotated[str | None, typer.Option("--format", help="Its format, where it is not to be recognised.")]
+Keys = Annotated[str | None, typer.Option("--keys", help="What is read as what: '{state: [a, b], images: {top: c}}'.")]
+Args = Annotated[str | None, typer.Option("--args", help="Further arguments of the format: '{mask: train, fps: 20}'.")]
+Filter = Annotated[str | None, typer.Option("--filter", help="Which episodes: 'success and length > 50'.")]
+OutputDir = Annotated[Path, typer.Option("--output_dir", "-o", help="Where the new dataset goes; new or empty.")]
+OtherDir = Annotated[Path | None, typer.Option("--output_dir", "-o", help="Where the new dataset goes; new or empty.")]
+InPlace = Annotated[bool, typer.Option("--in_place", help="Put the result in the place of the source.")]
+To = Annotated[str, typer.Option("--to", help="lerobot (LeRobotDataset v3.0) or menura (HDF5).")]
+Codec = Annotated[str | None, typer.Option("--codec", help="Of videos: libx264 or libsvtav1.")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Cameras as PNG instead of video.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def opened(source: str, format: str | None, keys: str | None, args: str | None, filter: str | None = None) -> Any:
+    """The reader of what the options name."""
+    from menura.data.opening import open_dataset
+
+    spec: dict[str, Any] = {"path": source, "format": format, "keys": parsed("keys", keys)}
+    spec["args"] = parsed("args", args) or {}
+    spec["filter"] = None if filter is None else {"episodes": filter}
+    return open_dataset({key: value for key, value in spec.items() if value is not None})
+
+
+def encoding(codec: str | None, lossless: bool) -> dict[str, Any]:
+    """Arguments of the LeRobot writer."""
+    return ({"codec": codec} if codec is not None else {}) | ({"video": False} if lossless else {})
+
+
+def parsed(what: str, text: str | None) -> dict[str, Any] | None:
+    """A mapping written as YAML."""
+    import yaml
+
+    from menura.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(f"--{what}: expected a mapping such as '{{key: value}}', got {text!r}.")
+    return value
+
+
+def pairs(what: str, words: Sequence[str] | None) -> dict[str, str]:
+    """`["old=new", …]` as a mapping."""
+    from menura.errors import ConfigError
+
+    found = {}
+    for word in words or ():
+        old, equals, new = word.partition("=")
+        if not (old and equals and new):
+            raise ConfigError(f"--{what}: expected old=new, got {word!r}.")
+        found[old] = new
+    return found
+
+
+def numbers(what: str, text: str) -> list[int]:
+    """`3,7,10-12` as a list."""
+    from menura.errors import ConfigError
+
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ConfigError(f"--{what}: expected numbers such as 3,7,10-12, got {text!r}.")
+        found += range(int(first), int(last or first) + 1)
+    return found

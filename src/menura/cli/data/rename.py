@@ -1,0 +1,38 @@
+"""`menura data rename SRC -o DST --cameras old=new`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from menura.cli.data.options import Codec, InPlace, Lossless, OtherDir, Source, encoding, pairs
+
+_Pairs = list[str] | None
+
+
+def rename(
+    source: Source,
+    output_dir: OtherDir = None,
+    state: Annotated[_Pairs, typer.Option("--state", help="A dimension of the state: old=new.")] = None,
+    action: Annotated[_Pairs, typer.Option("--action", help="A dimension of the action: old=new.")] = None,
+    cameras: Annotated[_Pairs, typer.Option("--cameras", help="A camera: old=new.")] = None,
+    tasks: Annotated[_Pairs, typer.Option("--tasks", help="An instruction: old=new.")] = None,
+    in_place: InPlace = False,
+    codec: Codec = None,
+    lossless: Lossless = False,
+) -> None:
+    """Give dimensions, cameras and tasks other names; an option may be given several times."""
+    from menura.data.tools.editing import rename as rename_
+
+    renamed = rename_(
+        source,
+        output_dir,
+        state=pairs("state", state),
+        action=pairs("action", action),
+        cameras=pairs("cameras", cameras),
+        tasks=pairs("tasks", tasks),
+        in_place=in_place,
+        **encoding(codec, lossless),
+    )
+    typer.echo(renamed)

@@ -1,0 +1,28 @@
+"""`menura data trim SRC -o DST --idle`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from menura.cli.data.options import Codec, InPlace, Lossless, OtherDir, Source, encoding
+
+
+def trim(
+    source: Source,
+    output_dir: OtherDir = None,
+    start: Annotated[int, typer.Option("--start", help="So many frames off the beginning of each episode.")] = 0,
+    stop: Annotated[int, typer.Option("--stop", help="So many frames off the end of each episode.")] = 0,
+    idle: Annotated[
+        bool, typer.Option("--idle", help="What lies before the first and after the last movement.")
+    ] = False,
+    in_place: InPlace = False,
+    codec: Codec = None,
+    lossless: Lossless = False,
+) -> None:
+    """Cut frames off the beginnings and ends of episodes."""
+    from menura.data.tools.editing import trim as trim_
+
+    options = encoding(codec, lossless)
+    typer.echo(trim_(source, output_dir, start=start, stop=stop, idle=idle, in_place=in_place, **options))

@@ -1,0 +1,189 @@
+"""Convert, merge, split, trim, delete, rename: each writes a new dataset of what a wrapper shows of the old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from menura.data.concatenation import Concatenation
+from menura.data.formats import recognise
+from menura.data.opening import open_dataset
+from menura.data.readers.base import Reader
+from menura.data.tools.writing import WRITERS, write_dataset, written_in_place
+from menura.data.wrappers.rename import Rename
+from menura.data.wrappers.select import Select
+from menura.data.wrappers.trim import Trim
+from menura.errors import ConfigError, DataError, did_you_mean
+
+Source = str | Path | Mapping[str, Any] | Reader
+
+
+def convert(
+    source: Source, output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **options: Any
+) -> Path:
+    """Write a dataset of any format as another one.
+
+    Args:
+        source: as `open_dataset` takes it; a mapping may choose keys, a filter, and wrappers on the way.
+        output_dir: new or empty; after an interruption the same call goes on.
+        to: `lerobot` or `menura`.
+        progress: show a bar on stderr.
+        options: of the writer: `video`, `codec`, …
+
+    Returns:
+        The new dataset's directory.
+    """
+    return write_dataset(open_dataset(source), output_dir, to=to, progress=progress, **options)
+
+
+def merge(
+    sources: Sequence[Source], output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **options: Any
+) -> Path:
+    """Write the episodes of several datasets of one kind, one after the other, as one.
+
+    Raises:
+        FeatureMismatch: they mean different things; says what.
+    """
+    readers = [open_dataset(source) for source in sources]
+    return write_dataset(Concatenation(readers), output_dir, to=to, progress=progress, **options)
+
+
+def split(
+    source: Source,
+    output_dir: str | Path,
+    parts: Mapping[str, float | Sequence[int]],
+    *,
+    seed: int = 0,
+    to: str = "lerobot",
+    progress: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """Write a dataset's episodes as several: `output_dir/<part>`.
+
+    Args:
+        source: as `open_dataset` takes it.
+        output_dir: of all parts.
+        parts: name -> the numbers of its episodes, or its share of them; shares are drawn at random and sum to 1.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: shares that do not sum to 1, an episode in two parts, a part without any.
+    """
+    reader = open_dataset(source)
+    return [
+        write_dataset(Select(reader, episodes), Path(output_dir) / name, to=to, progress=progress, **options)
+        for name, episodes in _parts(parts, len(reader), seed).items()
+    ]
+
+
+def trim(
+    source: Source,
+    output_dir: str | Path | None = None,
+    *,
+    start: int = 0,
+    stop: int = 0,
+    idle: bool = False,
+    in_place: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Path:
+    """Cut frames off the beginnings and the ends of all episodes.
+
+    Args:
+        source: as `open_dataset` takes it; a path when `in_place`.
+        output_dir: new or empty; not with `in_place`.
+        start, stop: so many frames off the beginning and the end.
+        idle: those before the first and after the last movement.
+        in_place: put the result in the place of the source.
+    """
+    return _edit(
+        source, output_dir, lambda reader: Trim(reader, start=start, stop=stop, idle=idle), in_place, progress, options
+    )
+
+
+def delete(
+    source: Source,
+    output_dir: str | Path | None = None,
+    *,
+    episodes: Sequence[int],
+    in_place: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Path:
+    """Leave episodes out; the others move up."""
+
+    def without(reader: Reader) -> Reader:
+        doomed = Select(reader, episodes).episodes  # a number that is not there is refused
+        return Select(reader, np.setdiff1d(np.arange(len(reader)), doomed))
+
+    return _edit(source, output_dir, without, in_place, progress, options)
+
+
+def rename(
+    source: Source,
+    output_dir: str | Path | None = None,
+    *,
+    state: Mapping[str, str] | None = None,
+    action: Mapping[str, str] | None = None,
+    cameras: Mapping[str, str] | None = None,
+    tasks: Mapping[str, str] | None = None,
+    in_place: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Path:
+    """Other names for dimensions and cameras, and other words for tasks: old -> new."""
+
+    def renamed(reader: Reader) -> Reader:
+        known = set(reader.tasks()) if tasks else set()
+        for task in tasks or ():
+            if task not in known:
+                near = did_you_mean(task, known)
+                raise DataError(f"tasks: expected some of {sorted(known)}, got {task!r}{near or '.'}")
+        return Rename(reader, state, action, cameras, tasks)
+
+    return _edit(source, output_dir, renamed, in_place, progress, options)
+
+
+def _edit(
+    source: Source,
+    output_dir: str | Path | None,
+    change: Callable[[Reader], Reader],
+    in_place: bool,
+    progress: bool,
+    options: Mapping[str, Any],
+) -> Path:
+    """Writes what `change` makes of the source: as a LeRobotDataset elsewhere, or in its place in its own format."""
+    reader = change(open_dataset(source))
+    if not in_place:
+        if output_dir is None:
+            raise ConfigError("output_dir: expected a directory, got none. Say where to write, or in_place.")
+        return write_dataset(reader, output_dir, progress=progress, **options)
+    if output_dir is not None or not isinstance(source, (str, Path)):
+        raise ConfigError("in_place: expected the path of a dataset and no output_dir. Leave one of the two out.")
+    path = Path(source).expanduser()
+    format = recognise(path)
+    if format not in WRITERS:
+        raise DataError(f"{path}: in_place: expected one of {list(WRITERS)}, got {format}. Give an output_dir.")
+    with written_in_place(path) as temporary:
+        write_dataset(reader, temporary, to=format, progress=progress, **options)
+    return path
+
+
+def _parts(parts: Mapping[str, float | Sequence[int]], total: int, seed: int) -> dict[str, list[int]]:
+    """Part -> its episodes, in order."""
+    shares = {name: float(share) for name, share in parts.items() if isinstance(share, (int, float))}
+    if shares and (len(shares) < len(parts) or abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0):
+        raise ConfigError(f"parts: expected shares > 0 that sum to 1, or episodes of every part, got {dict(parts)}.")
+    if shares:
+        order = np.random.default_rng(seed).permutation(total)
+        ends = np.round(np.cumsum(list(shares.values())) * total).astype(int)
+        chosen = {name: sorted(order[a:b].tolist()) for name, a, b in zip(shares, [0, *ends], ends, strict=False)}
+    else:
+        chosen = {name: [int(number) for number in numbers] for name, numbers in parts.items()}  # type: ignore[union-attr]
+    every = [number for numbers in chosen.values() for number in numbers]
+    if len(set(every)) < len(every) or not all(chosen.values()):
+        raise ConfigError(f"parts: expected each episode in one part and some in every part, got {chosen}.")
+    return chosen
