@@ -45,6 +45,11 @@ class LazyFrames:
         """The frames of these numbers: (n, H, W, 3)."""
         raise NotImplementedError
 
+    @property
+    def nbytes(self) -> int:
+        """What these frames hold in memory now, for whoever keeps many of them."""
+        return 0
+
 
 class VideoFrames(LazyFrames):
     """Frames `start … start + length - 1` of a video file.
@@ -66,14 +71,19 @@ class VideoFrames(LazyFrames):
         self._check = check
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
-        self._verify()
+        self.verify()
         return read_frames(self.path, self.start + numbers)
 
     def __iter__(self) -> Iterator[UInt8]:
-        self._verify()
+        self.verify()
         return iterate_frames(self.path, self.start, self.start + len(self))
 
-    def _verify(self) -> None:
+    def part(self, start: int, stop: int) -> VideoFrames:
+        """Frames `start … stop - 1` of these."""
+        return VideoFrames(self.path, self.start + start, stop - start, *self.shape[1:3], self.verify)
+
+    def verify(self) -> None:
+        """Compare the file with what its dataset says of it, once; DataError where the two contradict each other."""
         if self._check is not None:
             self._check()
             self._check = None
@@ -91,11 +101,13 @@ class ImageFrames(LazyFrames):
         super().__init__(length, height, width)
         self._load = load
         self._encoded: Sequence[bytes] | None = None
+        self._nbytes = 0
         self._source = source
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
         if self._encoded is None:
             self._encoded = self._load()
+            self._nbytes = sum(map(len, self._encoded))
         frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
         for row, number in enumerate(numbers):
             frame = decode_picture(self._encoded[number], f"{self._source}, frame {number}")
@@ -105,3 +117,7 @@ class ImageFrames(LazyFrames):
                 )
             frames[row] = frame
         return frames
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from threading import local
 from typing import Any
 
 import numpy as np
 
 from menura.data.episode import UInt8
+from menura.data.rgb import rgb_converter
 from menura.errors import DataError
 
 _CODECS = {b"\x89PNG": "png", b"\xff\xd8\xff": "mjpeg"}
@@ -33,13 +35,41 @@ def decode_picture(encoded: bytes, what: str) -> UInt8:
     name = next((codec for magic, codec in _CODECS.items() if encoded[: len(magic)] == magic), None)
     if name is None:
         raise DataError(f"{what}: expected a PNG or a JPEG, got bytes that begin with {encoded[:4]!r}.")
-    codec: Any = av.CodecContext.create(name, "r")
-    codec.thread_count = 1
+    decoder = _decoder(name)
     try:
-        pictures = codec.decode(av.Packet(encoded))
+        pictures = decoder.codec.decode(av.Packet(encoded))
     except av.FFmpegError as error:
         raise DataError(f"{what}: damaged ({error}). Fetch the file again or remove its episode.") from error
     if not pictures:
         raise DataError(f"{what}: damaged (no picture in it). Fetch the file again or remove its episode.")
-    decoded: UInt8 = pictures[0].to_ndarray(format="rgb24")
-    return decoded
+    return decoder.to_rgb(pictures[0])
+
+
+class _Decoder:
+    """A codec with the conversion to RGB."""
+
+    def __init__(self, name: str) -> None:
+        import av
+
+        self.codec: Any = av.CodecContext.create(name, "r")
+        self.codec.thread_count = 1
+        # Half a JPEG is an error, not a picture whose other half is grey.
+        self.codec.options = {"err_detect": "explode"}
+        self.to_rgb = rgb_converter()
+
+
+class _Kept(local):
+    """The JPEG decoder of each thread: setting one up takes longer than decoding a picture."""
+
+    jpeg: _Decoder | None = None
+
+
+_kept = _Kept()
+
+
+def _decoder(name: str) -> _Decoder:
+    if name != "mjpeg":
+        return _Decoder(name)  # FFmpeg's PNG decoder takes a second picture for the next one of an animation
+    if _kept.jpeg is None:
+        _kept.jpeg = _Decoder(name)
+    return _kept.jpeg

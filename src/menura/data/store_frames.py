@@ -5,27 +5,38 @@ Both act like the (N, H, W, 3) uint8 array of a raw store.
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from menura.data.episode import Frames, UInt8
-from menura.data.frames import LazyFrames
+from menura.data.frames import LazyFrames, VideoFrames
 from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
+from menura.data.threads import available_cores, in_threads
+from menura.data.video import Wanted, read_into
+from menura.errors import DataError
 from menura.processing.images import Resize, resize_images
 
 # FFmpeg's scale for MJPEG, 1 (best) to 31; 1 has the size and the error of what is mostly called quality 95.
 JPEG_QUANTIZER = 1
 # Frames that are decoded and resized together while a store is built: few enough for memory, enough for speed.
 BLOCK = 32
+# What is decoded at a time before it is resized, and what is remembered of sources that are not video files.
+_BLOCK_BYTES = 256_000_000
+_KEPT_BYTES = 512_000_000
+_KEPT_EPISODES = 4096
 
 
 class JpegFrames(LazyFrames):
-    """Frames kept as JPEG pictures, one after the other in a file.
+    """Frames kept as JPEG pictures, one after the other in a file; decoded by a thread a core.
 
     Args:
         blob: (bytes,) uint8, memory-mapped: every picture.
@@ -36,20 +47,28 @@ class JpegFrames(LazyFrames):
 
     def __init__(self, blob: UInt8, offsets: NDArray[np.int64], height: int, width: int, source: str) -> None:
         super().__init__(len(offsets) - 1, height, width)
-        self._blob = blob
-        self._offsets = offsets
+        self._blob = np.asarray(blob)
+        self._offsets = np.asarray(offsets)
         self._source = source
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
-        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
-        for row, number in enumerate(numbers):
+        wanted, places = np.unique(numbers, return_inverse=True)
+        frames = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+
+        def decode(row: int) -> None:
+            number = int(wanted[row])
             encoded = self._blob[self._offsets[number] : self._offsets[number + 1]].tobytes()
             frames[row] = decode_picture(encoded, f"{self._source}, frame {number}")
-        return frames
+
+        in_threads(decode, range(len(wanted)), reading_threads())
+        return in_places(frames, places)
 
 
 class SourceFrames(LazyFrames):
     """Frames that the reader decodes and `resize_images` shapes whenever they are asked for.
+
+    Frames of video files are found by file and number, each file's in the file's order; other sources are asked
+    episode by episode, and those used last stay in memory.
 
     Args:
         reader: the dataset's.
@@ -65,17 +84,64 @@ class SourceFrames(LazyFrames):
         super().__init__(int(starts[-1]), *size)
         self._reader = reader
         self._camera = camera
-        self._starts = starts
+        self._starts = np.asarray(starts)
         self._resize = resize
+        source = reader.features.cameras[camera]
+        self._source_shape = (source.height, source.width, 3)
+        self._block = max(1, _BLOCK_BYTES // math.prod(self._source_shape))
+        self._episodes: OrderedDict[int, Frames] = OrderedDict()
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
-        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        wanted, places = np.unique(numbers, return_inverse=True)
+        frames = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        for first in range(0, len(wanted), self._block):
+            rows = slice(first, first + self._block)
+            frames[rows] = resized(self._read_block(wanted[rows]), self.shape[1:3], self._resize)
+        return in_places(frames, places)
+
+    def _read_block(self, numbers: NDArray[np.int64]) -> UInt8:
+        """Frames of increasing numbers, as the source has them."""
+        block = np.empty((len(numbers), *self._source_shape), np.uint8)
         episodes = np.searchsorted(self._starts, numbers, side="right") - 1
+        in_files: dict[Path, list[Wanted]] = {}
         for episode in np.unique(episodes).tolist():
-            places = np.flatnonzero(episodes == episode)
-            source = self._reader.episode(episode).images[self._camera]
-            frames[places] = resized(source[numbers[places] - self._starts[episode]], self.shape[1:3], self._resize)
-        return frames
+            rows = np.flatnonzero(episodes == episode)
+            local, source = numbers[rows] - self._starts[episode], self._episode(episode)
+            if isinstance(source, VideoFrames):
+                source.verify()
+                in_files.setdefault(source.path, []).append(Wanted(source.path, source.start + local, rows))
+            elif source.shape[1:] == self._source_shape:
+                block[rows] = source[local]
+            else:
+                raise DataError(
+                    f"Dataset {self._reader.name!r}, episode {episode}, camera {self._camera!r}: expected frames "
+                    f"{self._source_shape} as its features say, got {source.shape[1:]}. Fetch it again."
+                )
+        read_into(block, [Wanted.joined(parts) for parts in in_files.values()], reading_threads())
+        return block
+
+    def _episode(self, index: int) -> Frames:
+        """The frames of an episode; those used last are kept, in bounds of number and memory."""
+        if index in self._episodes:
+            self._episodes.move_to_end(index)
+        else:
+            self._episodes[index] = self._reader.images(index)[self._camera]
+            while len(self._episodes) > _KEPT_EPISODES or (len(self._episodes) > 1 and self._held() > _KEPT_BYTES):
+                self._episodes.popitem(last=False)
+        return self._episodes[index]
+
+    def _held(self) -> int:
+        return sum(int(getattr(frames, "nbytes", 0)) for frames in self._episodes.values())
+
+
+def in_places(frames: UInt8, places: NDArray[np.int64]) -> UInt8:
+    """`frames[places]`, or `frames` themselves where that is the same."""
+    return frames if np.array_equal(places, np.arange(len(frames))) else frames[places]
+
+
+def reading_threads() -> int:
+    """Threads that decode a batch: one a core, but one in a worker of a DataLoader, which has siblings."""
+    return 1 if get_worker_info() is not None else available_cores()
 
 
 def resized(frames: UInt8, size: Sequence[int], mode: Resize | None) -> UInt8:

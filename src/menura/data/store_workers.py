@@ -57,11 +57,6 @@ def in_order(work: Callable[[int], Result], count: int, num_workers: int) -> Ite
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def available_cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _context() -> Any:
     # Fork on Linux: it needs no `if __name__ == "__main__"` in the user's script and starts in milliseconds.
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)

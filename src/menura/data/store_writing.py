@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from menura.data.episode import Episode, UInt8
 from menura.data.readers.base import Reader
 from menura.data.store_frames import blocks, encode_jpeg, resized
-from menura.data.store_workers import available_cores, in_order
+from menura.data.store_workers import in_order
+from menura.data.threads import available_cores
 from menura.errors import ContractError, DataError
 from menura.features import Features
 from menura.files import write_json

@@ -1,170 +1,230 @@
-"""Video files by exact frame number. Torch-free; PyAV is imported when first needed.
+"""Frames of video files by exact number. Torch-free; PyAV is imported when first needed.
 
 A file is addressed by its table of presentation stamps, never by float seconds: frame k is the k-th picture shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import UInt8
+from menura.data.rgb import rgb_converter
+from menura.data.threads import in_threads
+from menura.data.video_index import Version, VideoIndex, open_video, video_index
 from menura.errors import DataError
 
-# Reading on is cheaper than seeking when fewer frames than this lie between (a seek flushes the decoder).
-_SEEK_COST = 4
+__all__ = ["VideoIndex", "Wanted", "iterate_frames", "read_frames", "read_into", "video_index"]
+
+# Files that stay open in a process: opening takes as long as decoding one to four frames; each holds some pictures.
+_OPEN_FILES = 32
 
 
 @dataclass(frozen=True)
-class VideoIndex:
-    """Where each frame of a file is.
+class Wanted:
+    """Frames of one file, and where they go.
 
     Attributes:
-        pts: (N,) int64 presentation stamps, increasing, in units of `time_base` seconds.
-        keyframes: (K,) int64 numbers of the frames at which decoding can start, increasing.
-        seek_stamps: (K,) int64 decode stamps of those, which seeking goes by.
-        time_base: seconds per stamp.
-        height, width: pixels.
+        path: the file.
+        frames: (n,) int64 numbers of the frames, in any order, repeats allowed.
+        rows: (n,) int64 the row of each in the result.
     """
 
-    pts: NDArray[np.int64]
-    keyframes: NDArray[np.int64]
-    seek_stamps: NDArray[np.int64]
-    time_base: float
-    height: int
-    width: int
+    path: Path
+    frames: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.pts)
-
-    def seconds(self, frame: int) -> float:
-        """When the frame is shown, counted from the first one."""
-        return float(self.pts[frame] - self.pts[0]) * self.time_base
-
-
-def video_index(path: Path) -> VideoIndex:
-    """The index of a file's first video stream; read once per process and version of the file.
-
-    Raises:
-        DataError: the file is absent, damaged, or has no video.
-    """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"Video {path}: expected a file, found none. Fetch it again or remove its episodes.") from error
-    return _read_index(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _read_index(path: Path, _size: int, _mtime_ns: int) -> VideoIndex:
-    import av
-
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        try:
-            packets = [(packet.pts, packet.dts, packet.is_keyframe) for packet in container.demux(stream)]
-        except av.FFmpegError as error:
-            raise DataError(f"Video {path}: damaged ({error}). Fetch it again or remove its episodes.") from error
-        stamps = [packet for packet in packets if packet[0] is not None and packet[1] is not None]
-        stamps.sort()
-        if not stamps:
-            raise DataError(f"Video {path}: expected frames, got none. Fetch it again or remove its episodes.")
-        pts = np.array([stamp[0] for stamp in stamps], np.int64)
-        keyframes = np.array([number for number, stamp in enumerate(stamps) if stamp[2]], np.int64)
-        seek_stamps = np.array([stamp[1] for stamp in stamps if stamp[2]], np.int64)
-        if not len(keyframes) or keyframes[0] != 0:
-            raise DataError(f"Video {path}: expected a keyframe first. Encode it again.")
-        return VideoIndex(pts, keyframes, seek_stamps, float(stream.time_base), stream.height, stream.width)
-
-
-def _open(path: Path) -> Any:
-    import av
-
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"Video {path}: cannot be opened ({error}). Fetch it again or remove its episodes.") from error
-    if not container.streams.video:
-        container.close()
-        raise DataError(f"Video {path}: expected a video stream, got none. Fetch it again or remove its episodes.")
-    return container
+    @classmethod
+    def joined(cls, parts: Sequence[Wanted]) -> Wanted:
+        """One for several of the same file."""
+        frames, rows = (np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "rows"))
+        return cls(parts[0].path, frames, rows)
 
 
 def iterate_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[UInt8]:
     """Frames `start … stop - 1` as (H, W, 3) uint8 RGB, decoded one after the other."""
-    count = len(video_index(path))
-    yield from _decode(path, range(start, count if stop is None else stop))
+    index = video_index(path)
+    frames = np.arange(start, len(index) if stop is None else stop)
+    if len(frames):
+        _require(path, index, start, int(frames[-1]))
+        with _opened(path) as decoder:
+            yield from decoder.run(frames)
 
 
 def read_frames(path: Path, frames: Sequence[int] | NDArray[np.int64]) -> UInt8:
-    """The frames of these numbers, in this order, repeats allowed: (n, H, W, 3) uint8 RGB.
+    """The frames of these numbers, in this order, repeats allowed: (n, H, W, 3) uint8 RGB."""
+    index = video_index(path)
+    numbers = np.asarray(frames, np.int64)
+    decoded = np.empty((len(numbers), index.height, index.width, 3), np.uint8)
+    read_into(decoded, [Wanted(path, numbers, np.arange(len(numbers)))])
+    return decoded
 
-    Each is decoded once, in the file's order, with a seek only where that saves decoding.
+
+def read_into(out: UInt8, wanted: Sequence[Wanted], threads: int = 1) -> None:
+    """Put frames of several files into the rows of `out` (n, H, W, 3).
+
+    Each frame is decoded once, in its file's order, and nothing is decoded that no wanted frame needs.
+
+    Args:
+        out: where they go; H and W must be those of the files.
+        wanted: which; each file once is best.
+        threads: 1 to decode in this thread alone, more for one a core.
+
+    Raises:
+        DataError: a file is absent, damaged, of another size, or holds fewer frames.
     """
-    index = video_index(path)
-    wanted, places = np.unique(np.asarray(frames, np.int64), return_inverse=True)
-    decoded = np.empty((len(wanted), index.height, index.width, 3), np.uint8)
-    for row, frame in enumerate(_decode(path, wanted.tolist())):
-        decoded[row] = frame
-    return decoded if np.array_equal(places, np.arange(len(wanted))) else decoded[places]
+    runs = [run for each in wanted if len(each.frames) for run in _runs(out, each)]
+    in_threads(lambda run: run(), runs, threads)
 
 
-def _decode(path: Path, wanted: Sequence[int]) -> Iterator[UInt8]:
-    """Yields the wanted frames; `wanted` increases."""
-    if not len(wanted):
-        return
-    index = video_index(path)
-    if wanted[0] < 0 or wanted[-1] >= len(index):
-        raise DataError(f"Video {path}: expected frames 0 … {len(index) - 1}, got {wanted[0]} … {wanted[-1]}.")
-    with _open(path) as container:
-        decoder = _Decoder(path, container, index)
-        for number in wanted:
-            yield decoder.frame(number)
+def _runs(out: UInt8, wanted: Wanted) -> Iterator[Callable[[], None]]:
+    """The work, in pieces that different threads may do."""
+    index = video_index(wanted.path)
+    frames, places = np.unique(wanted.frames, return_inverse=True)
+    _require(wanted.path, index, int(frames[0]), int(frames[-1]))
+    if (index.height, index.width) != out.shape[1:3]:
+        raise DataError(
+            f"Video {wanted.path}: expected {out.shape[1]} x {out.shape[2]} pixels, "
+            f"got {index.height} x {index.width}. Fetch it again or remove its episodes."
+        )
+    by_place = np.argsort(places, kind="stable")
+    rows, ends = wanted.rows[by_place], np.cumsum(np.bincount(places))
+    for run in index.runs(frames):
+        # The rows of each frame of the run: mostly one, more where a frame was asked for more than once.
+        rows_of = np.split(rows[: ends[run.stop - 1]], ends[: run.stop - 1])[run.start :]
+        yield partial(_read_run, out, wanted.path, frames[run], rows_of)
+
+
+def _read_run(out: UInt8, path: Path, frames: NDArray[np.int64], rows_of: Sequence[NDArray[np.int64]]) -> None:
+    with _opened(path) as decoder:
+        for pixels, rows in zip(decoder.run(frames), rows_of, strict=True):
+            for row in rows.tolist():
+                out[row] = pixels
+
+
+def _require(path: Path, index: VideoIndex, first: int, last: int) -> None:
+    if first < 0 or last >= len(index):
+        raise DataError(f"Video {path}: expected frames 0 … {len(index) - 1}, got {first} … {last}.")
 
 
 class _Decoder:
-    """Goes through an open file, mostly forwards."""
+    """An open file. One thread at a time may use it."""
 
-    def __init__(self, path: Path, container: Any, index: VideoIndex) -> None:
-        from av.video.reformatter import VideoReformatter
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self._path = version.path
+        self._index = video_index(version.path)
+        self._container = open_video(version.path)
+        self._stream = self._container.streams.video[0]
+        self._codec = self._stream.codec_context
+        # Files and runs are decoded in parallel; threads inside the codec cost more than they give on small frames.
+        self._codec.thread_count = 1
+        self._to_rgb = rgb_converter()
+        keys = zip(self._index.key_pts.tolist(), self._index.keyframes.tolist(), strict=True)
+        self._keyframe_at = dict(keys)
 
-        self._path = path
-        self._container = container
-        self._stream = container.streams.video[0]
-        # Files are decoded in parallel by processes; threads cost more than they give on small frames.
-        self._stream.codec_context.thread_count = 1
-        self._index = index
-        self._convert: Any = VideoReformatter().reformat  # one for all frames: setting it up takes longer than using it
-        self._pictures = container.decode(self._stream)
-        self._position = 0  # the frame that comes next
-
-    def frame(self, number: int) -> UInt8:
-        """Frame `number` as (H, W, 3) uint8 RGB; it may not lie before `_position`."""
+    def run(self, frames: NDArray[np.int64]) -> Iterator[UInt8]:
+        """(H, W, 3) uint8 RGB of increasing `frames`, decoding everything from the first one's keyframe on."""
         import av
 
-        key = int(np.searchsorted(self._index.keyframes, number, side="right")) - 1
-        if self._index.keyframes[key] - self._position >= _SEEK_COST:
-            self._container.seek(int(self._index.seek_stamps[key]), stream=self._stream, backward=True)
-            self._pictures = self._container.decode(self._stream)
+        start, last = int(self._index.starts[frames[0]]), int(self._index.packets[frames].max())
+        stamps = iter(zip(frames.tolist(), self._index.pts[frames].tolist(), strict=True))
+        number, stamp = next(stamps)
         try:
-            for picture in self._pictures:
-                shown = int(np.searchsorted(self._index.pts, picture.pts))
-                self._position = shown + 1
-                if shown >= number:
+            for picture in self._pictures(start, last):
+                if picture.pts < stamp:
+                    continue
+                if picture.pts > stamp:
                     break
-            else:
-                shown = -1
+                yield self._to_rgb(picture)
+                number, stamp = next(stamps, (-1, 0))
+                if number < 0:
+                    return
         except av.FFmpegError as error:
             raise DataError(f"Video {self._path}: damaged ({error}). Fetch it again or remove its episodes.") from error
-        if shown != number:
-            raise DataError(
-                f"Video {self._path}: frame {number} cannot be decoded. Fetch it again or remove its episodes."
-            )
-        frame: UInt8 = self._convert(picture, format="rgb24").to_ndarray()
-        return frame
+        raise DataError(f"Video {self._path}: frame {number} cannot be decoded. Fetch it again or remove its episodes.")
+
+    def _pictures(self, start: int, last: int) -> Iterator[Any]:
+        """The pictures of packets `start … last`, in the order shown."""
+        self._codec.flush_buffers()
+        position, packets = self._seek(start)
+        for number, packet in enumerate(packets, position):
+            if number < start:
+                continue
+            yield from self._codec.decode(packet)
+            if number == last:
+                break
+        # A codec holds pictures back until it has seen those that may be shown before them: there are none.
+        yield from self._codec.decode(None)
+
+    def _seek(self, start: int) -> tuple[int, Iterator[Any]]:
+        """The packets from the keyframe `start` on, or from one a little before: the number of the first, and all."""
+        key = int(np.searchsorted(self._index.keyframes, start))
+        # Some containers seek by presentation stamps and some by decode stamps.
+        for stamp in (self._index.key_pts[key], self._index.key_dts[key], self._index.key_dts[0]):
+            self._container.seek(int(stamp), stream=self._stream, backward=True)
+            packets = self._container.demux(self._stream)
+            for packet in packets:
+                found = self._keyframe_at.get(packet.pts) if packet.is_keyframe else None
+                if found is not None and found <= start:
+                    return found, chain([packet], packets)
+                if found is not None or not packet.size:
+                    break
+        raise DataError(
+            f"Video {self._path}: expected to find its keyframe at packet {start}, got past it. Convert it to mp4."
+        )
+
+
+class _OpenFiles:
+    """The files used last, kept open for the next use. A decoder in use is not in here."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Decoder] = []
+        self._lock = Lock()
+
+    def take(self, version: Version) -> _Decoder:
+        with self._lock:
+            for place, decoder in enumerate(self._idle):
+                if decoder.version == version:
+                    return self._idle.pop(place)
+        return _Decoder(version)
+
+    def put(self, decoder: _Decoder) -> None:
+        with self._lock:
+            self._idle.append(decoder)
+            del self._idle[:-_OPEN_FILES]
+
+
+_open_files = _OpenFiles()
+_inherited: list[_OpenFiles] = []
+
+
+def _after_fork() -> None:
+    """A forked process shares its position in each file with its parent, and another thread may hold the lock."""
+    global _open_files
+    _inherited.append(_open_files)  # never freed: the parent's threads may have been at work in them
+    _open_files = _OpenFiles()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Decoder]:
+    files = _open_files
+    decoder = files.take(Version.of(path))
+    try:
+        yield decoder
+    finally:
+        files.put(decoder)

@@ -1,0 +1,29 @@
+"""Decoded pictures as RGB arrays. Torch-free; PyAV is imported when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from menura.data.episode import UInt8
+
+
+def rgb_converter() -> Callable[[Any], UInt8]:
+    """A function from PyAV's `VideoFrame` to (H, W, 3) uint8 RGB, for one thread at a time.
+
+    Keep it for many pictures: setting the conversion up takes longer than one conversion.
+    """
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    # From PyAV 17 on a conversion starts threads, one a core, which cost more than they give: cores have other work.
+    options: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+    reformat: Any = VideoReformatter().reformat
+    convert = partial(reformat, format="rgb24", **options)
+
+    def to_rgb(picture: Any) -> UInt8:
+        pixels: UInt8 = convert(picture).to_ndarray()
+        return pixels
+
+    return to_rgb
