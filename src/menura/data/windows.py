@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,13 @@ from menura.features import Features
 from menura.files import read_json, write_json
 from menura.processing.images import Resize
 
+if TYPE_CHECKING:
+    from menura.data.selection import Filter
+
 Int64 = NDArray[np.int64]
 Batch = dict[str, Any]
+# Chosen rows that are read together.
+_BLOCK = 65536
 
 
 class Windows(Dataset[Batch]):
@@ -56,9 +61,12 @@ class Windows(Dataset[Batch]):
         observation_offsets: frames of the observations, relative to the item's.
         action_offsets: frames of the chunk; None for the item's own action without a time axis.
         episodes: numbers of the episodes to use, in order; None for all.
+        rows: the rows of the store where windows begin, in order; None for every row of the episodes. What follows a
+            row in its episode is part of its window, whether it is among these or not.
+        identity: a digest of how episodes and rows were chosen, part of the fingerprint; empty when all were taken.
 
     Attributes:
-        lengths: (E,) int64 frames of each episode used.
+        lengths: (E,) int64 items of each episode used: its frames, or those of its rows that are taken.
     """
 
     dataset_id = 0
@@ -70,17 +78,24 @@ class Windows(Dataset[Batch]):
         action_offsets: Sequence[int] | Int64 | None = (0,),
         *,
         episodes: Sequence[int] | Int64 | None = None,
+        rows: Int64 | None = None,
+        identity: str = "",
     ) -> None:
         self.store = store
+        self.identity = identity
         self.observation_offsets = _offsets("observation_offsets", observation_offsets)
         self.action_offsets = None if action_offsets is None else _offsets("action_offsets", action_offsets)
         self.episodes: Int64 = _episodes(episodes, len(store.starts) - 1)
         starts: Int64 = np.asarray(store.starts)
-        self.lengths: Int64 = (starts[1:] - starts[:-1])[self.episodes]
+        frames: Int64 = (starts[1:] - starts[:-1])[self.episodes]
+        self.rows: Int64 | None = None
+        self.lengths: Int64 = frames
+        if rows is not None:
+            self.rows, self.lengths = _of_episodes(rows, starts, self.episodes)
         # (E,) of each episode used: one past its last item, its first and last row in the store, its instruction.
         self._ends: Int64 = np.cumsum(self.lengths)
         self._firsts: Int64 = starts[self.episodes]
-        self._lasts: Int64 = self._firsts + self.lengths - 1
+        self._lasts: Int64 = self._firsts + frames - 1
         self._task_index: Int64 = np.asarray(store.task_index)[self.episodes]
         # The tables as plain arrays: every slice of a np.memmap pays for its subclass.
         self._state, self._action = np.asarray(store.state), np.asarray(store.action)
@@ -88,11 +103,22 @@ class Windows(Dataset[Batch]):
         self._stacked = None if store.stacked is None else np.asarray(store.stacked)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.store, self.observation_offsets, self.action_offsets, self.episodes)
+        return _rebuild, (type(self), self.store, self.observation_offsets, self.action_offsets, self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """The keyword arguments that make these windows again."""
+        return {"episodes": self.episodes, "rows": self.rows, "identity": self.identity}
 
     @property
     def name(self) -> str:
         return self.store.name
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the source's content and of how the items were chosen from it."""
+        if not self.identity:
+            return self.store.fingerprint
+        return hashlib.sha256(f"{self.store.fingerprint} {self.identity}".encode()).hexdigest()
 
     @property
     def features(self) -> Features:
@@ -162,6 +188,11 @@ class Windows(Dataset[Batch]):
         held_out = np.isin(self.episodes, chosen)
         return self._of(self.episodes[~held_out]), self._of(self.episodes[held_out])
 
+    def restricted(self, episodes: Int64, rows: Int64 | None, identity: str) -> Windows:
+        """Windows that begin at some of the rows of some of the episodes; `identity` says how they were chosen."""
+        options = {**self._options(), "episodes": episodes, "rows": rows, "identity": identity}
+        return type(self)(self.store, self.observation_offsets, self.action_offsets, **options)
+
     def shapes(self) -> dict[str, Any]:
         """What must be equal for two datasets to share a batch."""
         return {
@@ -174,7 +205,7 @@ class Windows(Dataset[Batch]):
         }
 
     def statistics(self) -> dict[str, Statistics]:
-        """Exact statistics of `state` (absent where there is none) and `action`, every frame counted once.
+        """Exact statistics of `state` (absent where there is none) and `action` over the items' frames, each once.
 
         Computed when first asked for and kept in the store's directory.
         """
@@ -182,24 +213,28 @@ class Windows(Dataset[Batch]):
         return {name: self._statistics(name, table) for name, table in tables.items() if table.shape[1]}
 
     def _statistics(self, name: str, table: NDArray[np.float32]) -> Statistics:
-        digest = hashlib.sha256(self.episodes.tobytes()).hexdigest()[:16]
+        chosen = self.episodes.tobytes() + (b"" if self.rows is None else self.rows.tobytes())
+        digest = hashlib.sha256(chosen).hexdigest()[:16]
         kept = self.store.directory / f"statistics.{name}.{digest}.json"
         if kept.exists():
             return Statistics.from_dict(read_json(kept, DataError))
         feature = self.features.state if name == "state" else self.features.action
         builder = StatisticsBuilder(feature=f"{name} of {self.name!r}", names=feature.names if feature else None)
-        for start, end in self._runs():
-            builder.update(table[start:end])
+        for rows in self._blocks():
+            builder.update(table[rows])
         statistics = builder.result()
         if os.access(self.store.directory, os.W_OK):  # a store shared by others may be for reading only
             write_json(kept, statistics.to_dict())
         return statistics
 
-    def _runs(self) -> Iterator[tuple[int, int]]:
-        """The rows (start, end) of the episodes used, neighbouring episodes joined."""
+    def _blocks(self) -> Iterator[slice | Int64]:
+        """The rows of all items: neighbouring episodes joined, or so many rows at a time where they are chosen."""
+        if self.rows is not None:
+            yield from (self.rows[start : start + _BLOCK] for start in range(0, len(self.rows), _BLOCK))
+            return
         used = np.sort(self.episodes)
         for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
-            yield int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1])
+            yield slice(int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1]))
 
     def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
@@ -208,7 +243,8 @@ class Windows(Dataset[Batch]):
             raise IndexError(f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}.")
         used = self._ends.searchsorted(items, side="right")
         last = self._lasts[used]
-        return items - self._ends[used] + last + 1, self._firsts[used], last, used
+        rows = items - self._ends[used] + last + 1 if self.rows is None else self.rows.take(items)
+        return rows, self._firsts[used], last, used
 
     def _gather_images(self, rows: Int64) -> UInt8 | dict[str, UInt8]:
         """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
@@ -223,7 +259,8 @@ class Windows(Dataset[Batch]):
         return images
 
     def _of(self, episodes: Int64) -> Windows:
-        return Windows(self.store, self.observation_offsets, self.action_offsets, episodes=episodes)
+        options = {**self._options(), "episodes": episodes}
+        return type(self)(self.store, self.observation_offsets, self.action_offsets, **options)
 
 
 def windows(
@@ -231,6 +268,7 @@ def windows(
     observation_offsets: Sequence[int] = (0,),
     action_offsets: Sequence[int] | None = (0,),
     *,
+    filter: Filter | Mapping[str, Any] | None = None,
     cameras: Sequence[str] | None = None,
     image_size: tuple[int, int] | int | None = None,
     resize: Resize = "stretch",
@@ -248,10 +286,16 @@ def windows(
         dataset: a path, a spec, a reader, or any object with `__len__` and `episode(i)`: what `open_dataset` takes.
         observation_offsets: frames of the observations, relative to the item's; `(-1, 0)` gives two steps.
         action_offsets: frames of the chunk; None for one action without a time axis.
+        filter: which episodes and frames are used, as `menura.data.selection.Filter` says; that of a spec when None.
         cameras, image_size, resize, cache_dir, budget_bytes, num_workers, progress, image_encoder,
             encoder_fingerprint: as `build_store` says.
         store: its mode: `auto`, `raw`, `jpeg` or `video`.
     """
+    from menura.data.selection import Filter, select  # which knows of windows, too
+
+    if filter is None and isinstance(dataset, Mapping):
+        filter = dataset.get("filter")
+    chosen = Filter.of(filter)  # refused before a store is built
     built = build_store(
         open_dataset(dataset),
         cameras=cameras,
@@ -265,7 +309,7 @@ def windows(
         image_encoder=image_encoder,
         encoder_fingerprint=encoder_fingerprint,
     )
-    return Windows(built, observation_offsets, action_offsets)
+    return select(Windows(built, observation_offsets, action_offsets), chosen)
 
 
 def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64, NDArray[np.bool_]]:
@@ -294,5 +338,17 @@ def _episodes(episodes: Sequence[int] | Int64 | None, count: int) -> Int64:
     return chosen
 
 
-def _rebuild(store: Store, observation_offsets: Int64, action_offsets: Int64 | None, episodes: Int64) -> Windows:
-    return Windows(store, observation_offsets, action_offsets, episodes=episodes)
+def _of_episodes(rows: Int64, starts: Int64, episodes: Int64) -> tuple[Int64, Int64]:
+    """The rows that lie in these episodes, in the order of the episodes, and (E,) how many lie in each."""
+    places = np.full(len(starts) - 1, -1)
+    places[episodes] = np.arange(len(episodes))
+    of_row = places[starts.searchsorted(rows, side="right") - 1]
+    order = np.argsort(of_row, kind="stable")
+    order = order[of_row[order] >= 0]
+    return np.asarray(rows, np.int64)[order], np.bincount(of_row[order], minlength=len(episodes))
+
+
+def _rebuild(
+    cls: type[Windows], store: Store, observed: Int64, acted: Int64 | None, options: Mapping[str, Any]
+) -> Windows:
+    return cls(store, observed, acted, **options)
