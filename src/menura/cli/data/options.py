@@ -33,8 +33,8 @@ def opened(source: str, format: str | None, keys: str | None, args: str | None, 
 
 
 def encoding(codec: str | None, lossless: bool) -> dict[str, Any]:
-    """Arguments of the LeRobot writer."""
-    return ({"codec": codec} if codec is not None else {}) | ({"video": False} if lossless else {})
+    """How cameras are written; what is not said is left to what the source has."""
+    return {"codec": codec, "lossless": lossless or None}
 
 
 def parsed(what: str, text: str | None) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ Source = str | Path | Mapping[str, Any] | Reader
 
 
 def convert(
-    source: Source, output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **options: Any
+    source: Source, output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **encoding: Any
 ) -> Path:
     """Write a dataset of any format as another one.
 
@@ -31,16 +31,16 @@ def convert(
         output_dir: new or empty; after an interruption the same call goes on.
         to: `lerobot` or `menura`.
         progress: show a bar on stderr.
-        options: of the writer: `video`, `codec`, …
+        encoding: `lossless` and `codec`, as `write_dataset` takes them.
 
     Returns:
         The new dataset's directory.
     """
-    return write_dataset(open_dataset(source), output_dir, to=to, progress=progress, **options)
+    return write_dataset(open_dataset(source), output_dir, to=to, progress=progress, **encoding)
 
 
 def merge(
-    sources: Sequence[Source], output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **options: Any
+    sources: Sequence[Source], output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **encoding: Any
 ) -> Path:
     """Write the episodes of several datasets of one kind, one after the other, as one.
 
@@ -48,7 +48,7 @@ def merge(
         FeatureMismatch: they mean different things; says what.
     """
     readers = [open_dataset(source) for source in sources]
-    return write_dataset(Concatenation(readers), output_dir, to=to, progress=progress, **options)
+    return write_dataset(Concatenation(readers), output_dir, to=to, progress=progress, **encoding)
 
 
 def split(
@@ -59,7 +59,7 @@ def split(
     seed: int = 0,
     to: str = "lerobot",
     progress: bool = True,
-    **options: Any,
+    **encoding: Any,
 ) -> list[Path]:
     """Write a dataset's episodes as several: `output_dir/<part>`.
 
@@ -74,7 +74,7 @@ def split(
     """
     reader = open_dataset(source)
     return [
-        write_dataset(Select(reader, episodes), Path(output_dir) / name, to=to, progress=progress, **options)
+        write_dataset(Select(reader, episodes), Path(output_dir) / name, to=to, progress=progress, **encoding)
         for name, episodes in _parts(parts, len(reader), seed).items()
     ]
 
@@ -88,7 +88,7 @@ def trim(
     idle: bool = False,
     in_place: bool = False,
     progress: bool = True,
-    **options: Any,
+    **encoding: Any,
 ) -> Path:
     """Cut frames off the beginnings and the ends of all episodes.
 
@@ -100,7 +100,7 @@ def trim(
         in_place: put the result in the place of the source.
     """
     return _edit(
-        source, output_dir, lambda reader: Trim(reader, start=start, stop=stop, idle=idle), in_place, progress, options
+        source, output_dir, lambda reader: Trim(reader, start=start, stop=stop, idle=idle), in_place, progress, encoding
     )
 
 
@@ -111,7 +111,7 @@ def delete(
     episodes: Sequence[int],
     in_place: bool = False,
     progress: bool = True,
-    **options: Any,
+    **encoding: Any,
 ) -> Path:
     """Leave episodes out; the others move up."""
 
@@ -119,7 +119,7 @@ def delete(
         doomed = Select(reader, episodes).episodes  # a number that is not there is refused
         return Select(reader, np.setdiff1d(np.arange(len(reader)), doomed))
 
-    return _edit(source, output_dir, without, in_place, progress, options)
+    return _edit(source, output_dir, without, in_place, progress, encoding)
 
 
 def rename(
@@ -132,7 +132,7 @@ def rename(
     tasks: Mapping[str, str] | None = None,
     in_place: bool = False,
     progress: bool = True,
-    **options: Any,
+    **encoding: Any,
 ) -> Path:
     """Other names for dimensions and cameras, and other words for tasks: old -> new."""
 
@@ -144,7 +144,7 @@ def rename(
                 raise DataError(f"tasks: expected some of {sorted(known)}, got {task!r}{near or '.'}")
         return Rename(reader, state, action, cameras, tasks)
 
-    return _edit(source, output_dir, renamed, in_place, progress, options)
+    return _edit(source, output_dir, renamed, in_place, progress, encoding)
 
 
 def _edit(
@@ -153,14 +153,14 @@ def _edit(
     change: Callable[[Reader], Reader],
     in_place: bool,
     progress: bool,
-    options: Mapping[str, Any],
+    encoding: Mapping[str, Any],
 ) -> Path:
     """Writes what `change` makes of the source: as a LeRobotDataset elsewhere, or in its place in its own format."""
     reader = change(open_dataset(source))
     if not in_place:
         if output_dir is None:
             raise ConfigError("output_dir: expected a directory, got none. Say where to write, or in_place.")
-        return write_dataset(reader, output_dir, progress=progress, **options)
+        return write_dataset(reader, output_dir, progress=progress, **encoding)
     if output_dir is not None or not isinstance(source, (str, Path)):
         raise ConfigError("in_place: expected the path of a dataset and no output_dir. Leave one of the two out.")
     path = Path(source).expanduser()
@@ -168,7 +168,7 @@ def _edit(
     if format not in WRITERS:
         raise DataError(f"{path}: in_place: expected one of {list(WRITERS)}, got {format}. Give an output_dir.")
     with written_in_place(path) as temporary:
-        write_dataset(reader, temporary, to=format, progress=progress, **options)
+        write_dataset(reader, temporary, to=format, progress=progress, **encoding)
     return path
 
 

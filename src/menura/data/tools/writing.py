@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from menura.data.episode import Episode
+from menura.data.frames import ImageFrames
 from menura.data.hdf5_writer import Hdf5Writer
 from menura.data.readers.base import Reader
+from menura.data.wrappers.resample import PickedFrames
 from menura.data.writer import LeRobotWriter
 from menura.errors import ConfigError, DataError, did_you_mean
 from menura.files import TEMPORARY, read_json, replace_directory, write_json
@@ -37,7 +39,13 @@ WRITERS: dict[str, Callable[..., Any]] = {"lerobot": LeRobotWriter, "menura": Hd
 
 
 def write_dataset(
-    reader: Reader, output_dir: str | Path, *, to: str = "lerobot", progress: bool = True, **options: Any
+    reader: Reader,
+    output_dir: str | Path,
+    *,
+    to: str = "lerobot",
+    lossless: bool | None = None,
+    codec: str | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write every episode of `reader` into a new directory.
 
@@ -48,19 +56,22 @@ def write_dataset(
         reader: what is written, as `open_dataset` or a wrapper gives it.
         output_dir: new or empty.
         to: `lerobot` (LeRobotDataset v3.0) or `menura` (our HDF5).
+        lossless: cameras as PNG pictures; else as videos (lerobot) or JPEG (menura). None: as the source's frames are
+            where those are single pictures, else not.
+        codec: of videos: `libx264` or `libsvtav1`.
         progress: show a bar of the frames done on stderr.
-        options: further arguments of the writer (`video`, `codec`, …).
 
     Returns:
         The directory.
 
     Raises:
-        ConfigError: another `to`.
+        ConfigError: another `to`, or a codec where no video is written.
         DataError: the directory holds something else, or an episode cannot be written.
     """
     if to not in WRITERS:
         raise ConfigError(f"to: expected one of {list(WRITERS)}, got {to!r}{did_you_mean(to, WRITERS) or '.'}")
     directory = Path(output_dir).expanduser()
+    options = _options(to, _has_pictures(reader) if lossless is None else lossless, codec)
     resume = _claim(directory, _work(reader, to, options))
     writer: Writer = WRITERS[to](directory, reader.features, resume=resume, **options)
     try:
@@ -78,6 +89,22 @@ def written_in_place(source: Path) -> Iterator[Path]:
     temporary = source.with_name(f"{TEMPORARY}{source.name}")
     yield temporary
     replace_directory(temporary, source)
+
+
+def _options(to: str, lossless: bool, codec: str | None) -> dict[str, Any]:
+    """The writer's own arguments."""
+    if codec is not None and (to != "lerobot" or lossless):
+        raise ConfigError(f"codec: expected it for videos of a LeRobotDataset, got {codec!r}. Leave it out.")
+    if to == "menura":
+        return {"images": "png" if lossless else "jpeg"}
+    return {"video": not lossless} | ({} if codec is None else {"codec": codec})
+
+
+def _has_pictures(reader: Reader) -> bool:
+    """Whether the cameras are kept as single pictures, which a video would only make worse."""
+    frames = list(reader.episode(0).images.values())
+    inner = [each.frames if isinstance(each, PickedFrames) else each for each in frames]
+    return bool(inner) and all(isinstance(each, ImageFrames) for each in inner)
 
 
 def _work(reader: Reader, to: str, options: dict[str, Any]) -> dict[str, Any]:
