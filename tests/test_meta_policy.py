@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from menura.config.schema import ProcessorConfig
 from menura.errors import CheckpointError, ContractError, FeatureMismatch, MenuraError
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.meta_policy import MetaPolicy, OpenLoop, TemporalEnsemble
@@ -55,7 +55,7 @@ def rows_of(width: int) -> Rows:
 def meta(policy: type[PreTrainedModel] = Tiny, datasets: tuple[str, ...] = ("demos",), **config: Any) -> MetaPolicy:
     torch.manual_seed(0)
     model = policy(policy.config_class(**config))
-    section = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+    section = ProcessorConfig()
     statistics = {name: {"state": rows_of(2), "action": rows_of(2)} for name in datasets}
     processor = Processor.build(section, FEATURES, statistics, model.config, uses=("state",))
     made = MetaPolicy(model, processor, dataset=datasets[0])
@@ -205,7 +205,7 @@ class TestOpenLoop:
 
     def test_images_may_come_first_in_an_observation(self) -> None:
         features = Features(None, FEATURES.action, {"top": CameraFeature(4, 4)}, 10.0)
-        section = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+        section = ProcessorConfig()
 
         class Seeing(Tiny):
             def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
@@ -277,7 +277,7 @@ class TestHistory:
                 return torch.zeros(len(obs_dict["image"]), 6, 2)
 
         features = Features(None, FEATURES.action, {"top": CameraFeature(4, 4)}, 10.0, language=True)
-        section = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+        section = ProcessorConfig()
         model = Seeing(TinyConfig(n_obs_steps=2, n_action_steps=1))
         policy = MetaPolicy(model, Processor.build(section, features, {"d": {"action": rows_of(2)}}, model.config))
         session = policy.session(2)

@@ -151,4 +151,4 @@ class MetaPolicy(Inference):
             FeatureMismatch: the observation is not what the policy was trained on.
             ContractError: the policy's answer has the wrong shape or is not finite.
         """
-        return self.actions(self.infer(self.inputs(obs, observation_is_pad), noise, generator))
+        return self.actions(self.infer(self.inputs(obs, observation_is_pad), noise, generator), obs)

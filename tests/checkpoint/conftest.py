@@ -17,6 +17,7 @@ import torch
 from menura import components
 from menura.checkpoint import save_checkpoint
 from menura.checkpoint.manifest import MANIFEST_FILE, digest, hash_files
+from menura.config.schema import ProcessorConfig
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.policies.contract import build_policy
 from menura.processing.normalizer import Rows
@@ -71,7 +72,7 @@ FEATURES = Features(
     cameras={"top": CameraFeature(24, 32), "wrist": CameraFeature(24, 32)},
     fps=10.0,
 )
-CONFIG = SimpleNamespace(state="zscore", action="minmax", state_mask=None, action_mask=None, resize="stretch")
+CONFIG = ProcessorConfig(action="minmax")
 
 
 def statistics(width: int) -> Rows:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import pytest
 import torch
 
 from menura.checkpoint import save_checkpoint
+from menura.config.schema import ProcessorConfig
 from menura.data.episode import Episode
 from menura.data.readers.base import Reader
 from menura.errors import CheckpointError, ConfigError, ContractError, DataError, FeatureMismatch
@@ -34,7 +34,7 @@ from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
 from menura.serving.server import PolicyServer
 
-CONFIG = SimpleNamespace(state="identity", action="zscore", state_mask=None, action_mask=None, resize="stretch")
+CONFIG = ProcessorConfig(state="identity")
 
 
 def rows(width: int) -> Rows:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from menura.config.schema import ProcessorConfig
 from menura.errors import CheckpointError, ContractError, FeatureMismatch, StatisticsError
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.processing.images import resize_images
@@ -24,7 +25,7 @@ FEATURES = Features(
     fps=10.0,
     language=True,
 )
-CONFIG = SimpleNamespace(state="zscore", action="minmax", state_mask=None, action_mask=None, resize="stretch")
+CONFIG = ProcessorConfig(action="minmax")
 
 
 def statistics(width: int, seed: int = 0) -> Rows:
@@ -292,7 +293,7 @@ class TestBuild:
     )
     @pytest.mark.parametrize("kind", ["zscore", "minmax", "percentile", "identity"])
     def test_refuses_statistics_that_do_not_fit(self, statistics: Any, message: str, kind: str) -> None:
-        config = SimpleNamespace(**(vars(CONFIG) | {"state": kind, "action": kind}))
+        config = ProcessorConfig(state=kind, action=kind)
         with pytest.raises(StatisticsError, match=message):
             build(statistics=statistics, config=config)
 
@@ -325,7 +326,7 @@ class TestDisk:
         ],
     )
     def test_comes_back_equal(self, tmp_path: Path, values: dict[str, Any]) -> None:
-        config = SimpleNamespace(**(vars(CONFIG) | {"state_mask": [True, False, True], "resize": "pad"}))
+        config = ProcessorConfig(action="minmax", state_mask=[True, False, True], resize="pad")
         processor = build(config=config, **values)
         processor.save_pretrained(tmp_path)
         loaded = Processor.from_pretrained(tmp_path)

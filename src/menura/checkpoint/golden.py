@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from menura.errors import CheckpointError
 from menura.policies.inference import Inference
+from menura.processing.spaces import Spaces
 
 GOLDEN_FILE = "golden.safetensors"
 _METADATA = "golden"
@@ -36,7 +37,7 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
         samples = not torch.equal(outputs, _ask(inference, inputs, SEED + len(outputs)))
     stages: dict[str, torch.Tensor] = {
         "outputs": outputs,
-        "actions": torch.from_numpy(inference.actions(outputs)),
+        "actions": torch.from_numpy(inference.actions(outputs, observation)),
         **{f"inputs.{key}": value for key, value in inputs.items() if isinstance(value, torch.Tensor)},
         **{f"raw.images.{camera}": _tensor(images) for camera, images in observation.get("images", {}).items()},
     }
@@ -54,7 +55,7 @@ def save_golden(path: Path, inference: Inference, observation: Mapping[str, Any]
 def rehearse(inference: Inference, observation: Mapping[str, Any]) -> None:
     """Ask once and keep nothing: a `select_action` that fails is found before training, not when it is first saved."""
     with _reproducible(inference):
-        inference.actions(_ask(inference, inference.inputs(observation), SEED))
+        inference.actions(_ask(inference, inference.inputs(observation), SEED), observation)
 
 
 class Golden:
@@ -111,8 +112,8 @@ def replay(golden: Golden, inference: Inference, *, same_device: bool) -> str | 
             difference = _difference(_ask(inference, {**inputs, **stored}, SEED), golden.tensors["outputs"])
             if not difference <= tolerance:
                 return f"model outputs: expected the same actions for the same inputs, got {difference:.3g} off"
-    actions = inference.actions(golden.tensors["outputs"].to(inference.device))
-    return _compare_actions(actions, golden.tensors["actions"].numpy(), inference.features.action.names)
+    actions = inference.actions(golden.tensors["outputs"].to(inference.device), golden.observation())
+    return _compare_actions(actions, golden.tensors["actions"].numpy(), inference.processor.spaces)
 
 
 def _compare_inputs(golden: Golden, inputs: Mapping[str, Any], inference: Inference, tolerance: float) -> str | None:
@@ -126,9 +127,10 @@ def _compare_inputs(golden: Golden, inputs: Mapping[str, Any], inference: Infere
         difference = _difference(got[key], value)
         if not difference <= allowed:  # NaN is no agreement
             order = _other_order(got[key].cpu(), value, inference.processor.camera_names, allowed) if pixels else ""
-            if key == "state" and inference.features.state is not None and got[key].shape == value.shape:
+            state = inference.processor.trained.state
+            if key == "state" and state is not None and got[key].shape == value.shape:
                 worst = int((got[key].cpu() - value).abs().flatten(0, -2).amax(0).argmax())
-                order = f", most in {inference.features.state.names[worst]!r}"
+                order = f", most in {state.names[worst]!r}"
             return f"{key} differs by {difference:.3g}{order}"
     return None
 
@@ -144,7 +146,9 @@ def _other_order(got: torch.Tensor, expected: torch.Tensor, cameras: Sequence[st
     return ""
 
 
-def _compare_actions(got: np.ndarray, expected: np.ndarray, names: Sequence[str]) -> str | None:
+def _compare_actions(got: np.ndarray, expected: np.ndarray, spaces: Spaces) -> str | None:
+    got, names = spaces.comparable(got)
+    expected, _ = spaces.comparable(expected)
     wrong = ~np.isclose(got, expected, rtol=TOLERANCE, atol=1e-6)
     if not wrong.any():
         return None

@@ -20,6 +20,7 @@ from menura.policies.inference import Inference
 from menura.policies.needs import Needs
 from menura.policies.quiet import no_progress_bars
 from menura.processing.processor import Processor, read_settings
+from menura.processing.spaces import Spaces
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,13 @@ def _check_agreement(directory: Path, policy: PreTrainedModel, processor: Proces
     except ContractError as problem:
         raise CheckpointError(f"{directory}/config.json: {problem}") from None
     settings, features = processor.settings, manifest.features
+    trained = Spaces.of(settings, features).trained
     cameras = (
         settings.camera_names if needs.camera_names is None or "image" not in settings.keys else needs.camera_names
     )
     stated = (
-        ("state_dim", getattr(policy.config, "state_dim", None), features.state_dim),
-        ("action_dim", getattr(policy.config, "action_dim", None), features.action_dim),
+        ("state_dim", getattr(policy.config, "state_dim", None), trained.state_dim),
+        ("action_dim", getattr(policy.config, "action_dim", None), trained.action_dim),
         ("camera_names", list(cameras), list(settings.camera_names)),
         ("n_obs_steps", needs.n_obs_steps, settings.observation_steps),
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+RotationName = Literal["quat_wxyz", "quat_xyzw", "axis_angle", "euler_xyz", "euler_XYZ", "6d", "matrix"]
 NormalizerKind = Literal["zscore", "minmax", "percentile", "identity"]
 
 
@@ -83,9 +84,10 @@ class EnvConfig(ComponentConfig):
 
 
 class ProcessorConfig(Section):
-    """How raw observations become model inputs.
+    """How raw observations become model inputs, and what actions are trained.
 
     A mask is false where a dimension is left as it is. `blind` hides the object's state and every pixel: a baseline.
+    `action_type` and the keys after it are explained in `menura.processing.spaces`.
     """
 
     state: NormalizerKind = "zscore"
@@ -94,6 +96,11 @@ class ProcessorConfig(Section):
     action_mask: list[bool] | None = None
     resize: Literal["stretch", "pad"] = "stretch"
     blind: bool = False
+    action_type: Literal["recorded", "relative", "delta"] = "recorded"
+    action_rotation: RotationName | None = None
+    state_rotation: RotationName | None = None
+    action_reference: dict[str, str] = Field(default_factory=dict)
+    absolute_names: list[str] = Field(default_factory=list)
 
 
 class EvaluationConfig(Section):

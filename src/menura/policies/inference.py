@@ -109,10 +109,11 @@ class Inference:
             answer = self.policy.select_action(inputs, **extra)
         return self._checked(answer, rows=len(next(iter(inputs.values()))))
 
-    def actions(self, normalized: torch.Tensor) -> NDArray[np.float32]:
-        """(B, T, A) float32 in physical units, from `infer`'s answer."""
-        physical: NDArray[np.float32] = self.processor.actions(normalized, self.dataset_id).cpu().numpy()
-        return physical
+    def actions(self, normalized: torch.Tensor, obs: Mapping[str, Any]) -> NDArray[np.float32]:
+        """(B, T, A) float32 in physical units, from `infer`'s answer to the inputs of that raw observation."""
+        physical = self.processor.actions(normalized, self.dataset_id, observation=obs)
+        answer: NDArray[np.float32] = physical.cpu().numpy()
+        return answer
 
     @property
     def samples(self) -> bool:
@@ -138,7 +139,7 @@ class Inference:
 
     def _checked(self, answer: Any, rows: int) -> torch.Tensor:
         where = f"{self.name}.select_action"
-        width = self.features.action_dim
+        width = self.processor.trained.action_dim
         if not isinstance(answer, torch.Tensor):
             raise ContractError(f"{where}: expected a tensor of actions, got {type(answer).__name__}.")
         chunk = answer[:, None] if answer.dim() == 2 else answer

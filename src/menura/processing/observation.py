@@ -26,7 +26,7 @@ def prepare_observation(observation: Mapping[str, Any], settings: ProcessorSetti
             raise FeatureMismatch(f"observation: expected keys {list(RAW_KEYS)}, got {key!r}{_did_you_mean(key)}.")
     batch: dict[str, Any] = {}
     if "state" in settings.keys and settings.features.state_dim:
-        batch["state"] = torch.from_numpy(_state(observation, settings))
+        batch["state"] = torch.from_numpy(read_state(observation, settings))
     if settings.camera_names and not settings.blind:
         batch["image"] = torch.from_numpy(_images(observation, settings))
     if "task" in settings.keys:
@@ -59,7 +59,8 @@ def _steps(settings: ProcessorSettings) -> tuple[int, ...]:
     return (settings.observation_steps,) if settings.observation_steps > 1 else ()
 
 
-def _state(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDArray[np.float32]:
+def read_state(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDArray[np.float32]:
+    """(B, [O,] D) float32: the raw observation's state, checked."""
     tail = (*_steps(settings), settings.features.state_dim)
     if "state" not in observation:
         raise FeatureMismatch(f"observation: expected 'state' {_shape(tail)}, got {list(observation)}.")

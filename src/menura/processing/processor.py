@@ -18,8 +18,9 @@ from menura.features import Features
 from menura.files import read_json, write_json
 from menura.processing.images import ImageNormalization, to_channels_first
 from menura.processing.normalizer import FIELDS, Kind, Normalizer, Rows, StatisticsLike
-from menura.processing.observation import prepare_observation
+from menura.processing.observation import prepare_observation, read_state
 from menura.processing.settings import OBSERVATION_KEYS, ProcessorConfigLike, ProcessorSettings
+from menura.processing.spaces import Spaces
 
 CONFIG_FILE = "processor_config.json"
 NORMALIZER_FILE = "normalizer.safetensors"
@@ -44,11 +45,12 @@ class Processor:
         image_encoder: torch.nn.Module | None = None,
     ) -> None:
         self.settings = settings
+        self.spaces = Spaces.of(settings, settings.features)
         self.state_normalizer = state
         self.action_normalizer = action
         self.image_encoder = image_encoder
         self.device = torch.device("cpu")
-        _check_widths(settings, state, action)
+        _check_widths(self.trained, state, action)
         if (settings.image_encoder is None) != (image_encoder is None):
             raise ContractError(
                 f"image_encoder: expected {settings.image_encoder}, got {image_encoder}. "
@@ -57,7 +59,7 @@ class Processor:
         # An encoder is promised pixels in [0, 1]; what it needs beyond that is its own affair.
         normalization = "zero_one" if image_encoder is not None else settings.image_normalize
         self._pixels = ImageNormalization.parse(normalization).table()
-        hidden = settings.features.state.object_indices if settings.blind and settings.features.state else ()
+        hidden = self.trained.state.object_indices if settings.blind and self.trained.state else ()
         self._hidden = torch.tensor(hidden, dtype=torch.int64)
         if image_encoder is not None:
             image_encoder.eval().requires_grad_(False)
@@ -113,7 +115,13 @@ class Processor:
 
     @property
     def features(self) -> Features:
+        """What raw observations and physical actions mean."""
         return self.settings.features
+
+    @property
+    def trained(self) -> Features:
+        """What the policy's state and actions mean: `features`, but for the control space that is trained."""
+        return self.spaces.trained
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -159,7 +167,10 @@ class Processor:
         Raises:
             FeatureMismatch: something is missing, of the wrong shape or type, or not finite.
         """
-        return prepare_observation(observation, self.settings)
+        batch = prepare_observation(observation, self.settings)
+        if "state" in batch:
+            batch["state"] = torch.from_numpy(self.spaces.encode_state(batch["state"].numpy()))
+        return batch
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """A collated batch -> what the model is given, on this processor's device.
@@ -200,9 +211,33 @@ class Processor:
         result: torch.Tensor = features.to(torch.float32).reshape(*pixels.shape[:-4], -1)
         return result
 
-    def actions(self, normalized: torch.Tensor, dataset_id: torch.Tensor | int = 0) -> torch.Tensor:
-        """(B, [T,] A) normalized -> float32 in physical units."""
-        return self.action_normalizer.unnormalize(normalized.to(torch.float32), dataset_id)
+    def actions(
+        self,
+        normalized: torch.Tensor,
+        dataset_id: torch.Tensor | int = 0,
+        *,
+        observation: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """(B, [T,] A') normalized, as trained -> (B, [T,] A) float32, absolute as recorded, in physical units.
+
+        Args:
+            normalized: the policy's answer.
+            dataset_id: of all rows, or (B,) int64 one per row.
+            observation: the raw observation it answered, whose state relative and delta actions refer to: the newest
+                one, where there is a time axis. Not looked at otherwise.
+
+        Raises:
+            FeatureMismatch: a state is needed, and the observation has none or a wrong one.
+        """
+        trained = self.action_normalizer.unnormalize(normalized.to(torch.float32), dataset_id)
+        if not self.spaces.encodes_actions:
+            return trained
+        state = None
+        if self.spaces.needs_state:
+            state = read_state(observation or {}, self.settings)
+            state = state if self.settings.observation_steps == 1 else state[:, -1]
+        physical = self.spaces.decode_actions(trained.detach().cpu().numpy(), state)
+        return torch.from_numpy(physical).to(trained.device)
 
     def to(self, device: torch.device | str) -> Processor:
         """Move everything `inputs` and `actions` need to a device."""
@@ -306,11 +341,8 @@ def _normalizer(
     return Normalizer(kind, rows, feature=feature, mask=mask)
 
 
-def _check_widths(settings: ProcessorSettings, state: Normalizer | None, action: Normalizer) -> None:
-    for name, normalizer, width in (
-        ("state", state, settings.features.state_dim),
-        ("action", action, settings.features.action_dim),
-    ):
+def _check_widths(trained: Features, state: Normalizer | None, action: Normalizer) -> None:
+    for name, normalizer, width in (("state", state, trained.state_dim), ("action", action, trained.action_dim)):
         if normalizer is not None and normalizer.dim != width:
             raise StatisticsError(
                 f"{name} statistics: expected width {width} as the features say, got {normalizer.dim}."

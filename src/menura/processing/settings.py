@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 from menura.errors import CheckpointError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.processing.images import Resize
 from menura.processing.normalizer import Kind
+from menura.processing.spaces import ActionType, SpacesLike
 
 FORMAT = 1
 OBSERVATION_KEYS = ("state", "image", "task")
 
 
-class ProcessorConfigLike(Protocol):
+class ProcessorConfigLike(SpacesLike, Protocol):
     """The `processor:` section of a task."""
 
     @property
@@ -35,10 +36,10 @@ class ProcessorSettings:
     """Everything between raw observations and physical actions but the statistics.
 
     Attributes:
-        features: what observations and actions mean.
+        features: what raw observations and physical actions mean.
         keys: which of `OBSERVATION_KEYS` the policy reads; the others need not be given.
         state, action: the kind of normalization.
-        state_mask, action_mask: True where a dimension is normalized; all, when None.
+        state_mask, action_mask: True where a dimension (of what is trained) is normalized; all, when None.
         camera_names: the cameras, in the order of the K axis.
         image_size: (height, width) the policy sees; None without cameras.
         resize: `stretch` or `pad`.
@@ -47,6 +48,8 @@ class ProcessorSettings:
         blind: the object's state and all pixels are hidden (zero after normalization).
         dataset_names: row k of the statistics belongs to dataset k.
         image_encoder: `{"class": …, "args": …}` of the task, or None.
+        action_type, action_rotation, state_rotation, action_reference, absolute_names: what is trained, as
+            `menura.processing.spaces.Spaces` says.
     """
 
     features: Features
@@ -63,6 +66,11 @@ class ProcessorSettings:
     blind: bool
     dataset_names: tuple[str, ...]
     image_encoder: Mapping[str, Any] | None = None
+    action_type: ActionType = "recorded"
+    action_rotation: str | None = None
+    state_rotation: str | None = None
+    action_reference: Mapping[str, str] = field(default_factory=dict)
+    absolute_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -77,6 +85,7 @@ class ProcessorSettings:
         image_encoder: Mapping[str, Any] | None,
     ) -> ProcessorSettings:
         """What a policy with `policy_config` needs; `uses` are the batch keys it reads."""
+        require_current_observation(config.action_type, policy_config)
         used = {"image" if key == "image_features" else key for key in uses}
         keys = tuple(key for key in OBSERVATION_KEYS if key in used)
         cameras = _camera_names(policy_config, features) if "image" in keys else ()
@@ -95,6 +104,11 @@ class ProcessorSettings:
             blind=blind,
             dataset_names=tuple(dataset_names),
             image_encoder=image_encoder if cameras else None,
+            action_type=config.action_type,
+            action_rotation=config.action_rotation,
+            state_rotation=config.state_rotation,
+            action_reference=dict(config.action_reference),
+            absolute_names=tuple(config.absolute_names),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,7 +120,7 @@ class ProcessorSettings:
         """Read `to_dict`; CheckpointError names `where` and what is missing, unknown or of another format."""
         if data.get("format") != FORMAT:
             raise CheckpointError(f"{where}: expected format {FORMAT}, got {data.get('format')!r}.")
-        names = {field.name for field in fields(cls)}
+        names = {own.name for own in fields(cls)}
         for name in sorted(set(data) - names - {"format"}):
             raise CheckpointError(f"{where}: expected known keys, got {name!r}{did_you_mean(name, names)}.")
         for name in sorted(names - set(data)):
@@ -150,6 +164,16 @@ def _image_size(value: Any, cameras: tuple[str, ...], features: Features) -> tup
             "Set image_size in the policy's args."
         )
     return sizes.pop()
+
+
+def require_current_observation(action_type: ActionType, policy_config: Any) -> None:
+    """Differences refer to the state of now; FeatureMismatch when the policy is not shown it."""
+    offsets = getattr(policy_config, "observation_offsets", None)
+    if action_type != "recorded" and offsets is not None and offsets[-1] != 0:
+        raise FeatureMismatch(
+            f"action_type {action_type}: expected 0, the observation that actions refer to, as the last of "
+            f"observation_offsets, got {list(offsets)}."
+        )
 
 
 def _observation_steps(policy_config: Any) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,21 @@ class Differences:
         return result.astype(differences.dtype)
 
 
+class SpacesLike(Protocol):
+    """The part of a task's `processor:` section, and of a saved processor's settings, that says what is trained."""
+
+    @property
+    def action_type(self) -> ActionType: ...
+    @property
+    def action_rotation(self) -> str | None: ...
+    @property
+    def state_rotation(self) -> str | None: ...
+    @property
+    def action_reference(self) -> Mapping[str, str]: ...
+    @property
+    def absolute_names(self) -> Collection[str]: ...
+
+
 class Spaces:
     """What is trained instead of what was recorded: the action's type, and the representation of rotations.
 
@@ -188,6 +203,18 @@ class Spaces:
             control_type=features.control_type if self._differences is None else "delta",
         )
 
+    @classmethod
+    def of(cls, settings: SpacesLike, features: Features) -> Spaces:
+        """Those that `processor:` says, or `ProcessorSettings`."""
+        return cls(
+            features,
+            action_type=settings.action_type,
+            action_rotation=settings.action_rotation,
+            state_rotation=settings.state_rotation,
+            action_reference=settings.action_reference,
+            absolute_names=settings.absolute_names,
+        )
+
     @property
     def encodes_actions(self) -> bool:
         """Whether trained actions are others than those recorded."""
@@ -239,6 +266,16 @@ class Spaces:
             else:
                 chunk = self._differences.onto(chunk, before[:, None])
         return chunk if trained.ndim == 3 else chunk[:, 0]
+
+    def comparable(self, actions: Floats) -> tuple[Floats, tuple[str, ...]]:
+        """Recorded actions (..., A) such that equal ones have equal numbers, and the numbers' names.
+
+        Rotations that were converted become matrices: a quaternion's sign and an angle of pi say nothing.
+        """
+        if not self.encodes_actions or not self.features.action.rotations:
+            return actions, self.features.action.names
+        matrices = Representation(self.features.action, "matrix")
+        return matrices.encode(actions), matrices.feature.names
 
     def encode_step(self, actions: Floats, before: Floats | None, state: Floats) -> Floats:
         """(N, A) actions at one place of their chunks -> (N, A') trained, as `encode_actions` makes them.
