@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.data.episode import Episode, Float32
+from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames
 from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
@@ -106,12 +106,19 @@ class RldsReader(Reader):
         return Episode(
             state=self._table(example, self._selection.state, total)[:length],
             action=self._table(example, self._selection.action, total)[:length],
-            images={camera: self._frames(camera, record, length) for camera in self._selection.cameras},
+            images=self._cameras(record, length),
             task=self._task(example),
             fps=self._fps,
             success=facts.get("success"),
             extra=facts["extra"],
         )
+
+    def images(self, index: int) -> Mapping[str, Frames]:
+        record = self._record(index)
+        return self._cameras(record, self._count(self._example(record, verify=False))[1])
+
+    def tasks(self) -> list[str]:
+        return [self._task(self._example(int(record), verify=False)) for record in self._selected]
 
     def metadata(self, index: int) -> dict[str, Any]:
         """`success` where the dataset says it, and as `extra` what else it says of the episode."""
@@ -227,10 +234,14 @@ class RldsReader(Reader):
                 f"Fetch the dataset again."
             )
 
-    def _frames(self, camera: str, record: int, length: int) -> ImageFrames:
-        size = self.features.cameras[camera]
-        load = partial(self._pictures, self._selection.cameras[camera], record)
-        return ImageFrames(load, length, size.height, size.width, f"{self._shards.where(record)}: camera {camera!r}")
+    def _cameras(self, record: int, length: int) -> dict[str, Frames]:
+        where = self._shards.where(record)
+        frames: dict[str, Frames] = {}
+        for camera, leaf in self._selection.cameras.items():
+            size = self.features.cameras[camera]
+            load = partial(self._pictures, leaf, record)
+            frames[camera] = ImageFrames(load, length, size.height, size.width, f"{where}: camera {camera!r}")
+        return frames
 
     def _pictures(self, leaf: Leaf, record: int) -> Sequence[bytes]:
         """The encoded pictures of an episode."""
