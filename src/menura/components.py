@@ -57,6 +57,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "wrapper": {
         "Rename": "menura.data.wrappers.rename:Rename",
         "Resample": "menura.data.wrappers.resample:Resample",
+        "Trim": "menura.data.wrappers.trim:Trim",
     },
     "robot": {},
     "teleop": {},
