@@ -22,7 +22,7 @@ STILL = 0.05
 
 
 def step_sizes(episodes: Iterable[Float32]) -> Float64:
-    """(D,) the step size of every dimension, from the tables (T, D) of one episode or more; 0 where it never changes."""
+    """(D,) the step size of every dimension, from the tables (T, D) of all episodes; 0 where it never changes."""
     builder = StatisticsBuilder(feature="steps")
     for table in episodes:
         # An episode of one frame has no step; none at all is as good as one of size 0.
@@ -32,7 +32,7 @@ def step_sizes(episodes: Iterable[Float32]) -> Float64:
 
 
 def moving_span(table: Float32, sizes: Float64) -> slice:
-    """The frames of an episode (T, D) from the first that moves to the one where it comes to rest; none if none moves."""
+    """The frames of an episode (T, D) from the first that moves to where it comes to rest; none if none moves."""
     steps = np.abs(np.diff(table, axis=0))
     moves = np.flatnonzero(((steps >= STILL * sizes) & (sizes > 0)).any(axis=1))
     return slice(int(moves[0]), int(moves[-1]) + 2) if len(moves) else slice(0, 0)
