@@ -148,6 +148,16 @@ class LeRobotReader(Reader):
             files.update(video for video in videos if video is not None)
         return sorted(files)
 
+    @property
+    def vector_keys(self) -> dict[str, list[str]]:
+        """`state` and `action` -> the keys of the dataset's features that they are made of, in order."""
+        return {"state": list(self._state_keys), "action": list(self._action_keys)}
+
+    @property
+    def episode_numbers(self) -> NDArray[np.int64]:
+        """(E,) the number that each episode has in the files."""
+        return self._selected
+
     def fingerprint(self) -> str:
         """A digest of the selection, and of the names, sizes and times of the files of `meta/` and of `files()`."""
         digest = hashlib.sha256()
