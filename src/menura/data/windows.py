@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,21 @@ from menura.data.episode import UInt8
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
-from menura.data.store_writing import ImageEncoder
+from menura.data.store_plan import ImageEncoder
 from menura.errors import DataError
 from menura.features import Features
 from menura.files import read_json, write_json
 from menura.processing.images import Resize
+from menura.processing.spaces import Floats, Spaces
 
 if TYPE_CHECKING:
     from menura.data.selection import Filter
 
 Int64 = NDArray[np.int64]
 Batch = dict[str, Any]
-# Chosen rows that are read together.
+# Chosen rows that are read together; and items whose chunks are.
 _BLOCK = 65536
+_CHUNKS = 16384
 
 
 class Windows(Dataset[Batch]):
@@ -64,6 +67,7 @@ class Windows(Dataset[Batch]):
         rows: the rows of the store where windows begin, in order; None for every row of the episodes. What follows a
             row in its episode is part of its window, whether it is among these or not.
         identity: a digest of how episodes and rows were chosen, part of the fingerprint; empty when all were taken.
+        spaces: what is delivered instead of the states and actions recorded; None for those.
 
     Attributes:
         lengths: (E,) int64 items of each episode used: its frames, or those of its rows that are taken.
@@ -80,8 +84,10 @@ class Windows(Dataset[Batch]):
         episodes: Sequence[int] | Int64 | None = None,
         rows: Int64 | None = None,
         identity: str = "",
+        spaces: Spaces | None = None,
     ) -> None:
         self.store = store
+        self.spaces = Spaces(store.features) if spaces is None else spaces
         self.identity = identity
         self.observation_offsets = _offsets("observation_offsets", observation_offsets)
         self.action_offsets = None if action_offsets is None else _offsets("action_offsets", action_offsets)
@@ -107,7 +113,7 @@ class Windows(Dataset[Batch]):
 
     def _options(self) -> dict[str, Any]:
         """The keyword arguments that make these windows again."""
-        return {"episodes": self.episodes, "rows": self.rows, "identity": self.identity}
+        return {"episodes": self.episodes, "rows": self.rows, "identity": self.identity, "spaces": self.spaces}
 
     @property
     def name(self) -> str:
@@ -123,7 +129,10 @@ class Windows(Dataset[Batch]):
     @property
     def features(self) -> Features:
         """What the items mean; the cameras at the size delivered, in the order of K."""
-        return self.store.features
+        trained = self.spaces.trained
+        return replace(
+            self.store.features, state=trained.state, action=trained.action, control_type=trained.control_type
+        )
 
     @property
     def fps(self) -> float:
@@ -147,7 +156,7 @@ class Windows(Dataset[Batch]):
             observed = observed[:, 0]  # (B,)
         batch: Batch = {}
         if self._state.shape[1]:
-            batch["state"] = self._state.take(observed, axis=0)
+            batch["state"] = self.spaces.encode_state(self._state.take(observed, axis=0))
         if self._image_features is not None:
             batch["image_features"] = self._image_features.take(observed, axis=0)
         elif self.store.images:
@@ -159,6 +168,8 @@ class Windows(Dataset[Batch]):
         else:
             acted, batch["is_pad"] = _clip(rows, self.action_offsets, first, last)  # (B, T)
             batch["actions"] = self._action.take(acted, axis=0)
+        if self.spaces.encodes_actions:
+            batch["actions"] = self.spaces.encode_actions(batch["actions"], self._state.take(rows, axis=0))
         batch["task"] = [self.store.tasks[number] for number in self._task_index[used].tolist()]
         batch["timestep"] = rows - first
         batch["dataset_id"] = np.full(len(rows), self.dataset_id, np.int64)
@@ -198,30 +209,34 @@ class Windows(Dataset[Batch]):
         return {
             "observation_offsets": self.observation_offsets.tolist(),
             "action_offsets": None if self.action_offsets is None else self.action_offsets.tolist(),
-            "state width": self._state.shape[1],
-            "action width": self._action.shape[1],
+            "state width": self.spaces.trained.state_dim,
+            "action width": self.spaces.trained.action_dim,
             "cameras": [(camera, *frames.shape[1:3]) for camera, frames in self.store.images.items()],
             "image_features width": None if self._image_features is None else self._image_features.shape[1],
         }
 
     def statistics(self) -> dict[str, Statistics]:
-        """Exact statistics of `state` (absent where there is none) and `action` over the items' frames, each once.
+        """Exact statistics of `state` (absent where there is none) and `action` as they are delivered.
 
-        Computed when first asked for and kept in the store's directory.
+        Over the items' frames, each once. Of relative and delta actions: over every action of every item's chunk that
+        is no padding. Computed when first asked for and kept in the store's directory.
         """
         tables = {"state": self._state, "action": self._action}
-        return {name: self._statistics(name, table) for name, table in tables.items() if table.shape[1]}
+        return {name: self._statistics(name) for name, table in tables.items() if table.shape[1]}
 
-    def _statistics(self, name: str, table: NDArray[np.float32]) -> Statistics:
+    def _statistics(self, name: str) -> Statistics:
         chosen = self.episodes.tobytes() + (b"" if self.rows is None else self.rows.tobytes())
+        if self.spaces.trained != self.spaces.features:
+            offsets = None if self.action_offsets is None else self.action_offsets.tolist()
+            chosen += f"{self.spaces.key} {offsets}".encode()
         digest = hashlib.sha256(chosen).hexdigest()[:16]
         kept = self.store.directory / f"statistics.{name}.{digest}.json"
         if kept.exists():
             return Statistics.from_dict(read_json(kept, DataError))
         feature = self.features.state if name == "state" else self.features.action
         builder = StatisticsBuilder(feature=f"{name} of {self.name!r}", names=feature.names if feature else None)
-        for rows in self._blocks():
-            builder.update(table[rows])
+        for delivered in self._delivered(name):
+            builder.update(delivered)
         statistics = builder.result()
         if os.access(self.store.directory, os.W_OK):  # a store shared by others may be for reading only
             write_json(kept, statistics.to_dict())
@@ -235,6 +250,31 @@ class Windows(Dataset[Batch]):
         used = np.sort(self.episodes)
         for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
             yield slice(int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1]))
+
+    def _delivered(self, name: str) -> Iterator[Floats]:
+        """(n, D) all that statistics are made of, in parts."""
+        if name == "action" and self.spaces.needs_state:
+            yield from self._differences()
+            return
+        for rows in self._blocks():
+            if name == "state":
+                yield self.spaces.encode_state(self._state[rows])
+            else:
+                yield self.spaces.encode_actions(self._action[rows], self._state[rows])
+
+    def _differences(self) -> Iterator[Floats]:
+        """(n, A') every action of every chunk that is no padding: of many items, one place of the chunk at a time."""
+        offsets = np.zeros(1, np.int64) if self.action_offsets is None else self.action_offsets
+        for start in range(0, len(self), _CHUNKS):
+            rows, first, last, _ = self._locate(np.arange(start, min(start + _CHUNKS, len(self))))
+            acted, padded = _clip(rows, offsets, first, last)  # (n, T)
+            reference = self.spaces.reference(self._state.take(rows, axis=0))  # (n, A)
+            for place in range(len(offsets)):
+                real = ~padded[:, place]
+                before = reference[real]
+                if place and self.spaces.action_type == "delta":
+                    before = self._action.take(acted[real, place - 1], axis=0)
+                yield self.spaces.encode_step(self._action.take(acted[real, place], axis=0), before)
 
     def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
@@ -279,6 +319,7 @@ def windows(
     progress: bool = True,
     image_encoder: ImageEncoder | None = None,
     encoder_fingerprint: str | None = None,
+    spaces: Spaces | None = None,
 ) -> Windows:
     """Windows over a dataset; its store is built first where it is not there yet.
 
@@ -290,6 +331,7 @@ def windows(
         cameras, image_size, resize, cache_dir, budget_bytes, num_workers, progress, image_encoder,
             encoder_fingerprint: as `build_store` says.
         store: its mode: `auto`, `raw`, `jpeg` or `video`.
+        spaces: as `Windows` says.
     """
     from menura.data.selection import Filter, select  # which knows of windows, too
 
@@ -309,7 +351,7 @@ def windows(
         image_encoder=image_encoder,
         encoder_fingerprint=encoder_fingerprint,
     )
-    return select(Windows(built, observation_offsets, action_offsets), chosen)
+    return select(Windows(built, observation_offsets, action_offsets, spaces=spaces), chosen)
 
 
 def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64, NDArray[np.bool_]]:

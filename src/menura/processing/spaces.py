@@ -242,8 +242,9 @@ class Spaces:
             before = self._differences.reference(state)[:, None]  # (B, 1, A)
             if self.action_type == "delta":
                 before = np.concatenate([before, chunk[:, :-1]], axis=1)
-            chunk = self._differences.against(chunk, before)
-        chunk = self._represented(chunk)
+            chunk = self.encode_step(chunk, before)
+        elif self._action is not None:
+            chunk = self._action.encode(chunk)
         return chunk if actions.ndim == 3 else chunk[:, 0]
 
     def decode_actions(self, trained: Floats, state: Floats | None) -> Floats:
@@ -277,19 +278,19 @@ class Spaces:
         matrices = Representation(self.features.action, "matrix")
         return matrices.encode(actions), matrices.feature.names
 
-    def encode_step(self, actions: Floats, before: Floats | None, state: Floats) -> Floats:
-        """(N, A) actions at one place of their chunks -> (N, A') trained, as `encode_actions` makes them.
+    def reference(self, state: Floats) -> Floats:
+        """(..., D) states -> (..., A) what the first actions predicted from them are differences from."""
+        return self._require_differences().reference(state)
 
-        `before` (N, A) are those one place earlier, None at the first; `state` (N, D) those at prediction time.
-        """
-        if self._differences is not None:
-            if before is None or self.action_type == "relative":
-                before = self._differences.reference(state)
-            actions = self._differences.against(actions, before)
-        return self._represented(actions)
+    def encode_step(self, actions: Floats, before: Floats) -> Floats:
+        """(..., A) actions and (..., A) those they are differences from -> (..., A') trained."""
+        result = self._require_differences().against(actions, before)
+        return result if self._action is None else self._action.encode(result)
 
-    def _represented(self, actions: Floats) -> Floats:
-        return actions if self._action is None else self._action.encode(actions)
+    def _require_differences(self) -> Differences:
+        if self._differences is None:
+            raise FeatureMismatch("action_type: expected relative or delta, got recorded actions.")
+        return self._differences
 
 
 def _absolute(action: VectorFeature, names: Collection[str]) -> set[str]:
