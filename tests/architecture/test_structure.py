@@ -56,6 +56,8 @@ TORCH_FREE = [
     "data.expression",
     "data.readers",
     "data.readers.lerobot",
+    "data.readers.lerobot_v2",
+    "data.readers.zarr",
     "serving.client",
 ]
 HEAVY = ("torch", "transformers", "accelerate", "mujoco", "dm_control", "metaworld", "gym_aloha", "tensorboard")
