@@ -13,6 +13,7 @@ finds where the values of each key lie; they are read when asked for, so that la
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,21 +24,30 @@ from menura.errors import DataError
 Kind = Literal["bytes", "float", "int64"]
 _KINDS: dict[int, Kind] = {1: "bytes", 2: "float", 3: "int64"}
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_WIRES: dict[Kind, tuple[int, ...]] = {
+    "bytes": (_LENGTH,),
+    "float": (_LENGTH, _FIXED32),
+    "int64": (_LENGTH, _VARINT),
+}
 _LONGEST_VARINT = 10
 
 
 class Feature:
-    """The values of one key. `kind` is None where the writer left it empty.
+    """The values of one key, not looked at before asked for.
 
     Args:
-        messages: the lists of values as they lie in the record; protobuf joins several to one.
+        message: the feature as it lies in the record.
         what: the record and the key, for messages.
     """
 
-    def __init__(self, kind: Kind | None, messages: list[memoryview], what: str) -> None:
-        self.kind = kind
+    def __init__(self, message: memoryview, what: str) -> None:
         self.what = what
-        self._messages = messages
+        self._message = message
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of which list its values are; None where the writer left it empty."""
+        return self._lists[0]
 
     def __len__(self) -> int:
         """How many values, without reading them."""
@@ -80,15 +90,28 @@ class Feature:
             raise DataError(f"{self.what}: expected floats of 4 bytes each, got {len(packed)} bytes.")
         return np.frombuffer(packed, "<f4")
 
+    @cached_property
+    def _lists(self) -> tuple[Kind | None, list[memoryview]]:
+        """The kind and its lists. Protobuf joins lists of one kind; of several kinds the last counts."""
+        kind: Kind | None = None
+        lists: list[memoryview] = []
+        for number, wire, value in _fields(self._message, self.what):
+            if number in _KINDS:
+                _expect_message(number, wire, self.what)
+                lists = [*lists, value] if kind == _KINDS[number] else [value]
+                kind = _KINDS[number]
+        return kind, lists
+
     def _parts(self) -> Iterator[tuple[int, memoryview]]:
         """(wire type, bytes) of each run of packed numbers, or of each single value."""
-        allowed = {"bytes": (_LENGTH,), "float": (_LENGTH, _FIXED32), "int64": (_LENGTH, _VARINT), None: ()}[self.kind]
-        for message in self._messages:
-            for number, wire, value in _fields(message, self.what):
+        kind, lists = self._lists
+        allowed = _WIRES[kind] if kind else ()
+        for values in lists:
+            for number, wire, value in _fields(values, self.what):
                 if number != 1:
                     continue
                 if wire not in allowed:
-                    raise DataError(f"{self.what}: expected {self.kind} values, got protobuf's wire type {wire}.")
+                    raise DataError(f"{self.what}: expected {kind} values, got protobuf's wire type {wire}.")
                 yield wire, value
 
 
@@ -98,10 +121,11 @@ def read_example(record: memoryview, what: str) -> dict[str, Feature]:
     Raises:
         DataError: the bytes are none.
     """
-    features: dict[str, Feature] = {}
-    for message in _messages(record, 1, what):
-        features.update(_read_features(message, what))
-    return features
+    return {
+        key: Feature(message, f"{what}: {key}")
+        for features in _messages(record, 1, what)
+        for key, message in _entries(features, what)
+    }
 
 
 def read_sequence_example(record: memoryview, what: str) -> tuple[dict[str, Feature], dict[str, list[Feature]]]:
@@ -114,7 +138,7 @@ def read_sequence_example(record: memoryview, what: str) -> tuple[dict[str, Feat
     lists: dict[str, list[Feature]] = {}
     for feature_lists in _messages(record, 2, what):
         for key, message in _entries(feature_lists, what):
-            lists[key] = [_read_feature(feature, f"{what}: {key}") for feature in _messages(message, 1, what)]
+            lists[key] = [Feature(feature, f"{what}: {key}") for feature in _messages(message, 1, what)]
     return context, lists
 
 
@@ -142,22 +166,6 @@ def read_varints(packed: memoryview, what: str) -> NDArray[np.int64]:
         bits = (data[starts[longer] + position] & 0x7F).astype(np.uint64)
         values[longer] |= bits << np.uint64(7 * position)
     return values.view(np.int64)
-
-
-def _read_features(features: memoryview, what: str) -> dict[str, Feature]:
-    return {key: _read_feature(message, f"{what}: {key}") for key, message in _entries(features, what)}
-
-
-def _read_feature(message: memoryview, what: str) -> Feature:
-    """Of several kinds in one feature the last counts, as protobuf has it."""
-    kind: Kind | None = None
-    messages: list[memoryview] = []
-    for number, wire, value in _fields(message, what):
-        if number in _KINDS:
-            _expect_message(number, wire, what)
-            messages = [*messages, value] if kind == _KINDS[number] else [value]
-            kind = _KINDS[number]
-    return Feature(kind, messages, what)
 
 
 def _entries(message: memoryview, what: str) -> Iterator[tuple[str, memoryview]]:
@@ -214,6 +222,8 @@ def _fields(message: memoryview, what: str) -> Iterator[tuple[int, int, memoryvi
 
 def _varint(message: memoryview, offset: int, what: str) -> tuple[int, int]:
     """(value, the offset behind it) of the integer at `offset`."""
+    if offset < len(message) and message[offset] < 0x80:  # nearly all of them
+        return message[offset], offset + 1
     value = 0
     for position, byte in enumerate(message[offset : offset + _LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * position)
