@@ -1,4 +1,4 @@
-"""Single pictures as bytes: PNG written and PNG and JPEG read, by PyAV's codecs. Torch-free."""
+"""Single pictures as bytes, PNG and JPEG, by PyAV's codecs. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from menura.data.episode import UInt8
-from menura.data.rgb import rgb_converter
+from menura.data.rgb import converter, rgb_converter
 from menura.errors import DataError
 
+# FFmpeg's scale for MJPEG, 1 (best) to 31.
+_JPEG_QUANTIZER = 1
 _CODECS = {b"\x89PNG": "png", b"\xff\xd8\xff": "mjpeg"}
 
 
@@ -26,6 +28,39 @@ def encode_png(frame: UInt8) -> bytes:
     codec.options = {"compression_level": "1"}
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     return b"".join(bytes(packet) for packet in codec.encode(picture))
+
+
+def encode_jpeg(frame: UInt8) -> bytes:
+    """The JPEG of a (H, W, 3) uint8 RGB frame, colours at full resolution, of what is mostly called quality 95."""
+    height, width = frame.shape[:2]
+    if _kept.jpeg_encoder is None or _kept.jpeg_encoder.size != (height, width):
+        _kept.jpeg_encoder = _JpegEncoder(height, width)
+    return _kept.jpeg_encoder.encode(frame)
+
+
+class _JpegEncoder:
+    """A codec that encodes one picture of a size after the other."""
+
+    def __init__(self, height: int, width: int) -> None:
+        import av
+
+        self.size = (height, width)
+        self._codec: Any = av.CodecContext.create("mjpeg", "w")
+        self._codec.height, self._codec.width = height, width
+        self._codec.pix_fmt = "yuvj444p"
+        self._codec.time_base = Fraction(1)
+        self._codec.qmin = self._codec.qmax = _JPEG_QUANTIZER
+        self._codec.thread_count = 1
+        self._convert = converter("yuvj444p")
+        self._count = 0
+
+    def encode(self, frame: UInt8) -> bytes:
+        import av
+
+        picture = self._convert(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+        picture.pts = self._count
+        self._count += 1
+        return b"".join(bytes(packet) for packet in self._codec.encode(picture))
 
 
 def decode_picture(encoded: bytes, what: str) -> UInt8:
@@ -59,9 +94,10 @@ class _Decoder:
 
 
 class _Kept(local):
-    """The JPEG decoder of each thread: setting one up takes longer than decoding a picture."""
+    """The JPEG codecs of each thread: setting one up takes longer than decoding a picture."""
 
     jpeg: _Decoder | None = None
+    jpeg_encoder: _JpegEncoder | None = None
 
 
 _kept = _Kept()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,10 +26,12 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.console import Console
 
+from menura.data.cache import cache_root
 from menura.data.episode import Float32, Frames, UInt8
 from menura.data.readers.base import Reader
 from menura.data.store_frames import JpegFrames, SourceFrames
-from menura.data.store_writing import ImageEncoder, Plan, camera_groups, write_store
+from menura.data.store_plan import ImageEncoder, Plan, camera_groups
+from menura.data.store_writing import write_store
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features
 from menura.files import TEMPORARY, new_directory, read_json
@@ -248,8 +249,7 @@ def _key(reader: Reader, plan: Plan, encoder_fingerprint: str | None) -> str:
 
 
 def _cache_directory(cache_dir: str | Path | None) -> Path:
-    root = Path(cache_dir or os.environ.get("MENURA_CACHE") or Path.home() / ".cache" / "menura").expanduser()
-    directory = root / "store"
+    directory = cache_root(cache_dir) / "store"
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

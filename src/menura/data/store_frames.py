@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,13 @@ from torch.utils.data import get_worker_info
 from menura.data.episode import Frames, UInt8
 from menura.data.frames import LazyFrames, VideoFrames
 from menura.data.pictures import decode_picture
+from menura.data.pictures import encode_jpeg as encode_jpeg
 from menura.data.readers.base import Reader
 from menura.data.threads import available_cores, in_threads
-from menura.data.video import Wanted, read_into
+from menura.data.video import Wanted, iterate_frames, read_into
 from menura.errors import DataError
 from menura.processing.images import Resize, resize_images
 
-# FFmpeg's scale for MJPEG, 1 (best) to 31; 1 has the size and the error of what is mostly called quality 95.
-JPEG_QUANTIZER = 1
 # Frames that are decoded and resized together while a store is built: few enough for memory, enough for speed.
 BLOCK = 32
 # What is decoded at a time before it is resized, and what is remembered of sources that are not video files.
@@ -151,21 +150,46 @@ def resized(frames: UInt8, size: Sequence[int], mode: Resize | None) -> UInt8:
     return resize_images(frames, (size[0], size[1]), mode)
 
 
-def blocks(frames: Frames) -> Iterator[UInt8]:
-    """The frames in order, `BLOCK` at a time, each decoded once."""
+class Passage:
+    """Goes through the frames of one camera, episode after episode.
+
+    An episode that goes on in the video file where the one before it ended is decoded on: nothing is decoded twice
+    that lies between two keyframes.
+    """
+
+    def __init__(self) -> None:
+        self._next: tuple[Path, int] | None = None
+        self._pictures: Iterator[UInt8] = iter(())
+
+    def through(self, frames: Frames, start: int, stop: int) -> Iterator[UInt8]:
+        """Frames `start … stop - 1`, (H, W, 3) uint8 each, decoded once."""
+        if not isinstance(frames, VideoFrames):
+            yield from _in_order(frames, start, stop)
+            return
+        frames.verify()
+        first, end = frames.start + start, frames.start + stop
+        if self._next != (frames.path, first):
+            self._pictures = iterate_frames(frames.path, first)
+        yield from islice(self._pictures, stop - start)
+        self._next = (frames.path, end)
+
+
+def _in_order(frames: Frames, start: int, stop: int) -> Iterator[UInt8]:
+    if (start, stop) == (0, len(frames)):
+        yield from cast(Iterable[UInt8], frames)
+    else:
+        for first in range(start, stop, BLOCK):
+            yield from frames[first : min(first + BLOCK, stop)]
+
+
+def shaped(frames: Iterable[UInt8], size: Sequence[int], mode: Resize | None) -> Iterator[UInt8]:
+    """The frames (H, W, 3), each `resized`."""
+    if mode is None:
+        yield from frames
+        return
     iterator = iter(frames)
     while block := list(islice(iterator, BLOCK)):
-        yield np.stack(block)
-
-
-def encode_jpeg(frame: UInt8) -> bytes:
-    """The JPEG of a (H, W, 3) uint8 RGB frame, colours at full resolution."""
-    import av
-
-    codec = av.CodecContext.create("mjpeg", "w")
-    codec.height, codec.width = frame.shape[:2]
-    codec.pix_fmt = "yuvj444p"
-    codec.time_base = Fraction(1)
-    codec.qmin = codec.qmax = JPEG_QUANTIZER
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    return b"".join(bytes(packet) for packet in codec.encode(picture))
+        if tuple(block[0].shape[:2]) == tuple(size):
+            yield from block
+        else:
+            yield from resized(np.stack(block), size, mode)
