@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ from menura.policies.needs import Needs
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
+from menura.training.sound_data import require_sound_data
+from menura.processing.settings import require_current_observation
+from menura.processing.spaces import Spaces
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
 HELD_OUT = 0.1
@@ -40,7 +44,7 @@ class Ingredients:
     Attributes:
         readers: the datasets, in the order of the processor's statistics.
         train, held_out: windows or mixtures of them; no evaluation, no `held_out`.
-        features: what observations and actions mean.
+        features: what raw observations and physical actions mean.
         augmentations: None where the task has none.
     """
 
@@ -73,8 +77,8 @@ class Ingredients:
         return observation
 
 
-def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
-    """Open the data, make the policy, drawing its weights, then build stores that are not there yet, and the processor.
+def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: bool = False) -> Ingredients:
+    """Open the data, make the policy, check the data, then build stores that are not there yet, and the processor.
 
     Stores take long and the policy does not, so that what is wrong with it is found first.
     """
@@ -84,13 +88,17 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool) -> Ingredients:
     readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
     _require_dataset_of_rollouts(task, [reader.name for reader in readers])
     features = _common_features(readers)
+    trained = _spaces(task, features).trained
     contract = Contract.of(policy_class)
     encoder = _image_encoder(task) if contract.uses_images else None
     encoder_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
 
-    policy = build_policy(policy_class, config.policy.args, features, image_encoder_dim=encoder_dim, locate=task.locate)
+    policy = build_policy(policy_class, config.policy.args, trained, image_encoder_dim=encoder_dim, locate=task.locate)
+    with _of_processor(task):
+        require_current_observation(config.processor.action_type, policy.config)
     if config.trainer is None:  # a trainer of the user's own may provide more
         _require_provided(contract, policy.config, features, encoder)
+    require_sound_data(readers, allow_bad_data=allow_bad_data, cache_dir=config.data.cache_dir)
     parts = [_windows(task, reader, policy.config, features, contract, encoder) for reader in readers]
     held_out: list[Windows] = []
     if hold_out:
@@ -158,7 +166,23 @@ def _windows(
         budget_bytes=data.store_budget_gb * 1e9,
         image_encoder=encoder,  # type: ignore[arg-type]
         encoder_fingerprint=None if encoder is None else _encoder_fingerprint(encoder),
+        spaces=_spaces(task, reader.features),
     )
+
+
+def _spaces(task: ResolvedTask, features: Features) -> Spaces:
+    """What is trained of data with those features."""
+    with _of_processor(task):
+        return Spaces.of(task.config.processor, features)
+
+
+@contextmanager
+def _of_processor(task: ResolvedTask) -> Iterator[None]:
+    """What features do not allow is an error of the task's `processor:`."""
+    try:
+        yield
+    except FeatureMismatch as problem:
+        raise ConfigError(f"processor: {problem} ({task.locate('processor.action_type')})") from problem
 
 
 def _joined(parts: list[Windows], weights: list[float] | None, seed: int) -> Windows | Mixture:
