@@ -91,6 +91,8 @@ def _of_directory(path: Path) -> str | None:
         return "zarr"
     if next(path.glob("**/features.json"), None) is not None:
         return "rlds"
+    if (path / "menura.json").exists():
+        return "menura"
     hidden = re.compile(r"(^|/)\.")  # files that are still being written
     files = (file for file in sorted(path.rglob("*")) if not hidden.search(file.relative_to(path).as_posix()))
     first = next((file for file in files if file.suffix in _HDF5_SUFFIXES), None)

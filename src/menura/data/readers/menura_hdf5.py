@@ -44,6 +44,8 @@ class MenuraHdf5Reader(Hdf5Reader):
         name: str | None = None,
     ) -> None:
         path = Path(path).expanduser().resolve()
+        if (path / MANIFEST).exists() and not any(path.glob("episode_*.hdf5")):
+            raise DataError(f"{path}: expected episodes, got none. No episode was finished; record some.")
         files = hdf5_files(path)
         with OpenFiles().reading(files[0]) as file:
             self._recorded = recorded_features(file)
