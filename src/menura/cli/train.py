@@ -18,6 +18,9 @@ def train(
     blind: Annotated[
         bool, typer.Option("--blind", help="Without the object's state or without cameras: a baseline.")
     ] = False,
+    allow_bad_data: Annotated[
+        bool, typer.Option("--allow_bad_data", help="Train although the check of the data finds errors.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no_resume", help="Go on with a run that is there, or set it aside.")
     ] = True,
@@ -29,5 +32,12 @@ def train(
 
     from menura import api
 
-    result = api.train(task, output_dir=output_dir, overrides=context.obj or (), resume=resume, blind=blind)
+    result = api.train(
+        task,
+        output_dir=output_dir,
+        overrides=context.obj or (),
+        resume=resume,
+        blind=blind,
+        allow_bad_data=allow_bad_data,
+    )
     typer.echo(f"The run is in {result.directory}")

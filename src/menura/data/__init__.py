@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from menura.data.checking import Finding, Report, check_dataset
     from menura.data.collate import collate
     from menura.data.episode import Episode
     from menura.data.hdf5_writer import Hdf5Writer
@@ -26,17 +27,20 @@ if TYPE_CHECKING:
 _LAZY = {
     "Episode": "menura.data.episode",
     "EpochSampler": "menura.data.sampler",
+    "Finding": "menura.data.checking",
     "Hdf5Writer": "menura.data.hdf5_writer",
     "LeRobotReader": "menura.data.readers.lerobot",
     "LeRobotWriter": "menura.data.writer",
     "Mixture": "menura.data.mixture",
     "Reader": "menura.data.readers.base",
+    "Report": "menura.data.checking",
     "Statistics": "menura.data.statistics",
     "StatisticsBuilder": "menura.data.statistics",
     "Store": "menura.data.store",
     "UserReader": "menura.data.readers.user",
     "Windows": "menura.data.windows",
     "build_store": "menura.data.store",
+    "check_dataset": "menura.data.checking",
     "collate": "menura.data.collate",
     "compute_statistics": "menura.data.statistics",
     "open_dataset": "menura.data.opening",
@@ -46,17 +50,20 @@ _LAZY = {
 __all__ = [
     "Episode",
     "EpochSampler",
+    "Finding",
     "Hdf5Writer",
     "LeRobotReader",
     "LeRobotWriter",
     "Mixture",
     "Reader",
+    "Report",
     "Statistics",
     "StatisticsBuilder",
     "Store",
     "UserReader",
     "Windows",
     "build_store",
+    "check_dataset",
     "collate",
     "compute_statistics",
     "open_dataset",

@@ -37,7 +37,7 @@ from menura.training.validation import Validation
 from menura.user_code import naming_users_line
 
 
-def run_training(task: ResolvedTask, run: Path) -> None:
+def run_training(task: ResolvedTask, run: Path, allow_bad_data: bool = False) -> None:
     """Train a task in a claimed directory, from its last checkpoint if there is one.
 
     Raises:
@@ -54,14 +54,20 @@ def run_training(task: ResolvedTask, run: Path) -> None:
     if args.device.type == "cpu":
         keep_freed_memory()
     with naming_users_line(task.project, TrainingError):
-        _train(task, run, args, rollouts, console)
+        hold_out = args.eval_strategy != "no"
+        ingredients = gather(task, seed=args.seed, hold_out=hold_out, allow_bad_data=allow_bad_data)
+        _train(task, run, args, rollouts, console, ingredients)
 
 
 def _train(
-    task: ResolvedTask, run: Path, args: TrainingArguments, rollouts: RolloutsConfig | None, console: Console
+    task: ResolvedTask,
+    run: Path,
+    args: TrainingArguments,
+    rollouts: RolloutsConfig | None,
+    console: Console,
+    ingredients: Ingredients,
 ) -> None:
     """`run_training`, once what is given is sound."""
-    ingredients = gather(task, seed=args.seed, hold_out=args.eval_strategy != "no")
     with ExitStack() as stack:
         stack.enter_context(suitable_threads(ingredients.policy))
         write_policy = functools.partial(_write_policy, task=task, ingredients=ingredients, seed=args.seed)

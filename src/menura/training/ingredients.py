@@ -28,9 +28,9 @@ from menura.policies.needs import Needs
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
-from menura.training.sound_data import require_sound_data
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
+from menura.training.sound_data import require_sound_data
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
 HELD_OUT = 0.1

@@ -39,6 +39,7 @@ def train(
     overrides: Sequence[str] = (),
     resume: bool = True,
     blind: bool = False,
+    allow_bad_data: bool = False,
     project: Path | None = None,
 ) -> TrainResult:
     """Train the policy of a task.
@@ -52,6 +53,7 @@ def train(
         overrides: as on the command line: `["--policy.args.hidden_size", "512"]`.
         resume: false sets a run that is already there aside (as `<run>.1`) and begins anew.
         blind: train a baseline that does not see the object (`processor.blind`): its state and all images hidden.
+        allow_bad_data: train although the check of the data finds errors.
         project: the folder that holds `configs/`, `policy/`, …
 
     Raises:
@@ -76,5 +78,5 @@ def train(
         else:
             from menura.training.assembly import run_training  # torch, transformers: seconds
 
-            run_training(resolved, run)
+            run_training(resolved, run, allow_bad_data)
         return TrainResult(run, finished_metrics(run))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from menura.cli.data import convert, delete, info, merge, rename, split, stats, trim
+from menura.cli.data import check, convert, delete, info, merge, rename, split, stats, trim
 
 app = typer.Typer(help="Look at datasets, check them, make new ones of old ones.", no_args_is_help=True)
 app.command("info")(info.info)
+app.command("check")(check.check)
 app.command("stats")(stats.stats)
 app.command("convert")(convert.convert)
 app.command("merge")(merge.merge)

@@ -1,0 +1,74 @@
+"""`menura data check PATH`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from menura.cli.data.options import Args, Format, Keys, Source, opened
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from menura.data.checking import Report
+
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def check(
+    source: Source,
+    format: Format = None,
+    keys: Keys = None,
+    args: Args = None,
+    full: Annotated[bool, typer.Option("--full", help="Look at every frame of every camera.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write all findings to this file as well.")] = None,
+) -> None:
+    """Look for what is wrong with a dataset; exit code 1 when there are errors."""
+    from rich.console import Console
+
+    from menura.data.checking import check_dataset
+    from menura.files import write_json
+
+    report = check_dataset(opened(source, format, keys, args), pictures="all" if full else "sampled", progress=True)
+    if json is not None:
+        write_json(json, report.to_dict())
+    console = Console(highlight=False)
+    if report.findings:
+        console.print(_table(report))
+    for line in _closing(report):
+        console.print(line, soft_wrap=True, markup=False)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def _table(report: Report) -> Table:
+    """One block a kind of fault, worst first: each finding, then how to mend it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=True, header_style="bold", box=None, pad_edge=False)
+    for title in ("", "fault", "what", "where", "sure"):
+        table.add_column(title, no_wrap=title in ("", "fault", "sure"))
+    findings = sorted(report.findings, key=lambda finding: [each.kind for each in report.findings].index(finding.kind))
+    for kind, group in groupby(findings, key=lambda finding: finding.kind):
+        block = list(group)
+        for number, finding in enumerate(block):
+            what = f"{finding.subject}: {finding.message}" if finding.subject else finding.message
+            severity = Text(finding.severity, style=_COLOURS[finding.severity])
+            name = kind if number == 0 else ""
+            table.add_row(severity, name, Text(what), Text(finding.where), f"{finding.confidence:.0%}")
+        table.add_row("", "", Text(block[0].remedy, style="dim"), "", "", end_section=True)
+    return table
+
+
+def _closing(report: Report) -> list[str]:
+    counts = [f"{len(report.of(severity))} {severity}s" for severity in _COLOURS]  # type: ignore[arg-type]
+    lines = [f"{report.dataset}: {report.episodes:,} episodes, {report.frames:,} frames: {', '.join(counts)}."]
+    if report.seen:
+        lines.append(f"Looked at: all tables; {'; '.join(report.seen)}.")
+    if guess := report.facts.get("control_type"):
+        lines.append(f"The dataset does not say whether actions are absolute or delta; they look {guess}.")
+    return lines
