@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -22,7 +23,7 @@ from menura.data.readers.tf_example import read_example
 from menura.data.readers.tfds_features import read_features
 from menura.data.readers.tfds_shards import Shards
 from menura.errors import DataError
-from menura.features import CameraFeature, Features, VectorFeature
+from menura.features import CameraFeature, Features, Rotation, VectorFeature
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rlds"
 TINY = FIXTURES / "tiny_arm"
@@ -260,7 +261,10 @@ DROID = {
         exterior_image_2_left=image(180, 320), wrist_image_left=image(180, 320),
     ),
     "action": tensor(7, dtype="float64"),
-    "action_dict": group(joint_velocity=tensor(7, dtype="float64"), gripper_position=tensor(1, dtype="float64")),
+    "action_dict": group(
+        joint_position=tensor(7, dtype="float64"), joint_velocity=tensor(7, dtype="float64"),
+        gripper_position=tensor(1, dtype="float64"),
+    ),
     "language_instruction": text(),
     "language_instruction_2": text(),
     "language_instruction_3": text(),
@@ -289,13 +293,24 @@ def test_the_layout_of_droid_asks_for_the_state(tmp_path: Path) -> None:
     directory = layout(tmp_path, "droid", DROID)
     with pytest.raises(DataError, match="state: expected one vector that is called state, got several others"):
         RldsReader(directory)
-    keys = {"state": ["joint_position", "observation/gripper_position"], "action": "action_dict/joint_velocity"}
-    features = RldsReader(directory, keys=keys).features
-    assert features.state is not None
-    assert features.state.names == (*(f"joint_position_{i}" for i in range(7)), "gripper_position_0")
-    assert features.fps == 15
+    state, action = (
+        ["cartesian_position", "gripper_position"],
+        ["action_dict/joint_position", "action_dict/gripper_position"],
+    )
+    features = RldsReader(directory, keys={"state": state, "action": action}).features
+    pose = tuple(f"cartesian_position_{i}" for i in range(6))
+    assert features.state == VectorFeature(
+        (*pose, "gripper_position"),
+        ("m", "m", "m", "rad", "rad", "rad", "1"),
+        rotations=(Rotation(pose[3:], "euler_xyz"),),
+        grippers={"gripper_position": (1.0, 0.0)},
+    )
+    assert features.action.units == (*("rad",) * 7, "1")
+    assert (features.fps, features.control_space, features.control_type) == (15, "joint", "abs")
     assert list(features.cameras) == ["exterior_image_1_left", "exterior_image_2_left", "wrist_image_left"]
     assert features.cameras["wrist_image_left"] == CameraFeature(180, 320)
+    velocities = RldsReader(directory, keys={"state": state, "action": "action_dict/joint_velocity"}).features
+    assert (velocities.action.units, velocities.control_space, velocities.control_type) == (None, None, None)
 
 
 def test_the_layout_of_rt_1_asks_for_the_action(tmp_path: Path) -> None:
@@ -487,3 +502,18 @@ def test_a_shape_that_records_do_not_have(copied: Path) -> None:
         DataError, match=r"record 0: steps/observation/state: expected a multiple of 6 values .* got 35"
     ):
         tiny(copied).episode(0)
+
+
+def test_changed_bytes_are_an_error_or_an_episode(copied: Path) -> None:
+    """Without looking at the checksum: nothing but a DataError comes of what the bytes say."""
+    path = copied / TRAIN.format(1)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    keys = {"state": ["state", "packed", "counts"], "action": ACTION, "images": {"image": "image"}}
+    for _ in range(100):
+        content = bytearray(whole)
+        content[rng.integers(12, len(whole) - 4)] = rng.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(DataError):
+            reader = tiny(copied, keys=keys, verify=False, episodes=[2])
+            assert len(reader.episode(0)) == reader.lengths()[0]
+            reader.episode(0).images["image"][:]

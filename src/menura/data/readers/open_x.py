@@ -1,14 +1,18 @@
-"""Rates of well-known datasets, which neither RLDS nor tensorflow-datasets has a place for.
+"""What is known of well-known datasets and neither RLDS nor tensorflow-datasets has a place for.
 
-From the column "Control Frequency" of the overview of Open X-Embodiment (https://robotics-transformer-x.github.io,
+Rates are from the column "Control Frequency" of the overview of Open X-Embodiment (https://robotics-transformer-x.github.io,
 arXiv:2310.08864), as `push_dataset_to_hub/openx/configs.yaml` of LeRobot 0.1 has it. RT-1 (fractal, 3 Hz) is described
-in arXiv:2212.06817, BridgeData V2 (5 Hz) in arXiv:2308.12952, DROID (15 Hz) in arXiv:2403.12945.
+in arXiv:2212.06817, BridgeData V2 (5 Hz) in arXiv:2308.12952, DROID (15 Hz) in arXiv:2403.12945. The parts of DROID are
+as its recorder makes them (https://github.com/droid-dataset/droid: franka/robot.py, misc/transformations.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+
+from menura.features import ControlSpace, ControlType
 
 _SUFFIX = "_converted_externally_to_rlds"
 _RATES = {
@@ -82,3 +86,37 @@ RATES: Mapping[str, float] = MappingProxyType({name: float(fps) for fps, names i
 def known_fps(dataset: str) -> float | None:
     """Steps per second of a dataset by its name in tensorflow-datasets; None where unknown."""
     return RATES.get(dataset.removesuffix(_SUFFIX))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the numbers of one feature are.
+
+    Attributes:
+        units: one per number.
+        rotation: (first number, representation) of an orientation in it.
+        gripper: of a gripper, (value when closed, value when open).
+        control: of an action, what it commands.
+    """
+
+    units: tuple[str, ...]
+    rotation: tuple[int, str] | None = None
+    gripper: tuple[float, float] | None = None
+    control: tuple[ControlSpace, ControlType] | None = None
+
+
+_POSE = ("m", "m", "m", "rad", "rad", "rad")
+_DROID = {
+    "steps/observation/cartesian_position": Part(_POSE, rotation=(3, "euler_xyz")),
+    "steps/observation/joint_position": Part(("rad",) * 7),
+    "steps/observation/gripper_position": Part(("1",), gripper=(1.0, 0.0)),
+    "steps/action_dict/cartesian_position": Part(_POSE, rotation=(3, "euler_xyz"), control=("ee", "abs")),
+    "steps/action_dict/joint_position": Part(("rad",) * 7, control=("joint", "abs")),
+    "steps/action_dict/gripper_position": Part(("1",), gripper=(1.0, 0.0)),
+}
+_PARTS = {"droid": _DROID, "droid_100": _DROID}
+
+
+def known_part(dataset: str, key: str) -> Part | None:
+    """What is known of a feature by its whole key; None where nothing is."""
+    return _PARTS.get(dataset, {}).get(key)

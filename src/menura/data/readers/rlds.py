@@ -28,12 +28,12 @@ from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.open_x import known_fps
-from menura.data.readers.rlds_keys import METADATA, STEPS, column_names, select
+from menura.data.readers.rlds_keys import METADATA, STEPS, control_of, select, vector_feature
 from menura.data.readers.tf_example import Feature, read_example
 from menura.data.readers.tfds_features import FEATURES, Leaf, read_features
 from menura.data.readers.tfds_shards import INFO, Shards, version_directory
 from menura.errors import DataError
-from menura.features import CameraFeature, Features, VectorFeature
+from menura.features import CameraFeature, Features
 
 LastStep = Literal["auto", "keep", "drop"]
 _LAST_STEPS = ("auto", "keep", "drop")
@@ -169,13 +169,16 @@ class RldsReader(Reader):
         return selected
 
     def _features(self) -> Features:
-        state, action = self._selection.state, self._selection.action
+        state, action, dataset = self._selection.state, self._selection.action, self._shards.dataset
+        space, kind = control_of(action, dataset)
         return Features(
-            state=VectorFeature(column_names(state, "state")) if state else None,
-            action=VectorFeature(column_names(action, "action")),
+            state=vector_feature(state, "state", dataset) if state else None,
+            action=vector_feature(action, "action", dataset),
             cameras={camera: self._camera(leaf) for camera, leaf in self._selection.cameras.items()},
             fps=self._fps,
             language=bool(self._selection.tasks),
+            control_space=space,
+            control_type=kind,
         )
 
     def _camera(self, leaf: Leaf) -> CameraFeature:

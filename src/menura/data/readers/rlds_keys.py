@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from menura.data.readers.keys import Keys
+from menura.data.readers.open_x import known_part
 from menura.data.readers.tfds_features import FEATURES, Leaf
 from menura.errors import DataError, did_you_mean
+from menura.features import ROTATIONS, ControlSpace, ControlType, Rotation, VectorFeature
 
 STEPS, METADATA = "steps/", "episode_metadata/"
 _OBSERVATION = f"{STEPS}observation/"
@@ -120,14 +122,41 @@ class _Selector:
         return did_you_mean(name, [_short(leaf.key) for leaf in allowed]).rstrip("?")
 
 
-def column_names(leaves: tuple[Leaf, ...], what: str) -> tuple[str, ...]:
-    """A name for each number: `what_0 …` of a single vector, else the key's last part, numbered where it has more."""
+def vector_feature(leaves: tuple[Leaf, ...], what: str, dataset: str) -> VectorFeature:
+    """Names of the numbers, and what is known of them where the dataset is a well-known one."""
+    names = _column_names(leaves, what)
+    units: list[str] = []
+    rotations, grippers, begin = [], {}, 0
+    for leaf in leaves:
+        part = known_part(dataset, leaf.key)
+        if part is not None and len(part.units) == leaf.size:
+            units += part.units
+            if part.rotation is not None:
+                first, representation = begin + part.rotation[0], part.rotation[1]
+                rotations.append(Rotation(names[first : first + ROTATIONS[representation]], representation))
+            if part.gripper is not None:
+                grippers[names[begin]] = part.gripper
+        begin += leaf.size or 0
+    known = len(units) == len(names)
+    return VectorFeature(names, tuple(units) if known else None, rotations=tuple(rotations), grippers=grippers)
+
+
+def control_of(leaves: tuple[Leaf, ...], dataset: str) -> tuple[ControlSpace | None, ControlType | None]:
+    """What an action commands where its parts are well known; grippers aside."""
+    parts = [known_part(dataset, leaf.key) for leaf in leaves]
+    controls = {part and part.control for part in parts if part is None or part.gripper is None}
+    control = controls.pop() if len(controls) == 1 else None
+    return control or (None, None)
+
+
+def _column_names(leaves: tuple[Leaf, ...], what: str) -> tuple[str, ...]:
+    """`what_0 …` of a single vector, else the last part of each key, numbered where it has more than one number."""
     if len(leaves) == 1:
         return tuple(f"{what}_{i}" for i in range(leaves[0].size or 0))
     last = [leaf.key.rpartition("/")[2] for leaf in leaves]
     stems = last if len(set(last)) == len(last) else [_short(leaf.key) for leaf in leaves]
     return tuple(
-        stem if leaf.shape == () else f"{stem}_{i}"
+        stem if leaf.size == 1 else f"{stem}_{i}"
         for stem, leaf in zip(stems, leaves, strict=True)
         for i in range(leaf.size or 0)
     )
