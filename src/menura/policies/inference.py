@@ -51,13 +51,13 @@ class Inference:
 
     @property
     def features(self) -> Features:
-        """What observations and actions mean."""
-        return self.processor.features
+        """What observations and actions mean: those of the dataset chosen, where the policy learnt from several."""
+        return self.processor.features_of(self.dataset_id)
 
     @property
     def required_cameras(self) -> tuple[str, ...]:
         """The cameras an observation must hold; no other is looked at."""
-        return self.processor.required_cameras
+        return self.processor.required_cameras_of(self.dataset_id)
 
     @property
     def name(self) -> str:
@@ -70,7 +70,8 @@ class Inference:
         `obs["timestep"]` (B,), the step of each row's episode, is handed on where it is given, as a session does.
         `observation_is_pad` (B, O): which observations repeat the episode's first; none, when None.
         """
-        batch = self.processor.prepare({key: value for key, value in obs.items() if key != "timestep"})
+        raw = {key: value for key, value in obs.items() if key != "timestep"}
+        batch = self.processor.prepare(raw, self.dataset_id)
         if not batch:
             raise FeatureMismatch(f"observation: expected what the policy reads, got {list(obs)}.")
         rows = len(next(iter(batch.values())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from menura.errors import CheckpointError, ContractError, FeatureMismatch, Stati
 from menura.features import Features
 from menura.files import read_json, write_json
 from menura.processing.images import ImageNormalization, to_channels_first
+from menura.processing.layout import Placement
 from menura.processing.normalizer import FIELDS, Kind, Normalizer, Rows, StatisticsLike
-from menura.processing.observation import prepare_observation, read_state
+from menura.processing.observation import batch_rows, prepare_observation, read_state
 from menura.processing.settings import OBSERVATION_KEYS, ProcessorConfigLike, ProcessorSettings
 from menura.processing.spaces import Spaces
 
 CONFIG_FILE = "processor_config.json"
 NORMALIZER_FILE = "normalizer.safetensors"
 ENCODER_FILE = "image_encoder.safetensors"
+# (B, O, K * F); pixels have five or more.
+_FEATURE_AXES = 3
 
 
 class Processor:
@@ -35,6 +38,10 @@ class Processor:
 
     A blind processor hides what tells of the object: those dimensions of the state, and every pixel or image feature,
     are 0 after normalization.
+
+    Of datasets that differ (`settings.dataset_features`), each row of a batch is laid out as its dataset has it: what
+    that lacks is 0 after normalization, and `state_mask` (B, D), `action_mask` (B, A) and `image_mask` (B, K), bool,
+    say what is there.
     """
 
     def __init__(
@@ -61,6 +68,15 @@ class Processor:
         self._pixels = ImageNormalization.parse(normalization).table()
         hidden = self.trained.state.object_indices if settings.blind and self.trained.state else ()
         self._hidden = torch.tensor(hidden, dtype=torch.int64)
+        self.placements = tuple(
+            Placement.of(own, settings.features, settings.camera_names) for own in settings.dataset_features or ()
+        )
+        # (datasets, D), (datasets, A), (datasets, K)
+        self._masks = {
+            key: torch.from_numpy(np.stack([placement.masks[key] for placement in self.placements]))
+            for key in (self.placements[0].masks if self.placements else ())
+        }
+        self._lacks_cameras = not all(all(placement.cameras) for placement in self.placements)
         if image_encoder is not None:
             image_encoder.eval().requires_grad_(False)
 
@@ -76,6 +92,7 @@ class Processor:
         uses: Collection[str] = OBSERVATION_KEYS,
         image_encoder: torch.nn.Module | None = None,
         image_encoder_spec: Mapping[str, Any] | None = None,
+        dataset_features: Sequence[Features] | None = None,
     ) -> Processor:
         """A new processor.
 
@@ -88,6 +105,7 @@ class Processor:
             uses: the batch keys the policy reads (`Contract.of(policy_class)`); others are not asked for.
             image_encoder: a frozen module with `feature_dim`, (N, 3, H, W) in [0, 1] -> (N, feature_dim).
             image_encoder_spec: `{"class": …, "args": …}` it was made from.
+            dataset_features: of each dataset its own, where `features` is the layout of datasets that differ.
         """
         settings = ProcessorSettings.of(
             config,
@@ -97,6 +115,7 @@ class Processor:
             blind=blind,
             uses=uses,
             image_encoder=image_encoder_spec,
+            dataset_features=dataset_features,
         )
 
         def normalizer(feature: str, kind: Kind, mask: tuple[bool, ...] | None) -> Normalizer:
@@ -154,12 +173,21 @@ class Processor:
     def dataset_names(self) -> tuple[str, ...]:
         return self.settings.dataset_names
 
-    def prepare(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+    def features_of(self, dataset_id: int) -> Features:
+        """What raw observations and physical actions of one dataset mean; `features` where all mean the same."""
+        return self.settings.of_dataset(dataset_id).features
+
+    def required_cameras_of(self, dataset_id: int) -> tuple[str, ...]:
+        """`required_cameras` of one dataset's observations."""
+        return () if self.settings.blind else self.settings.of_dataset(dataset_id).camera_names
+
+    def prepare(self, observation: Mapping[str, Any], dataset_id: int = 0) -> dict[str, Any]:
         """Check a raw observation and resize its images; what comes out is what `windows` and `collate` give.
 
         Args:
             observation: `state` (B, D) float; `images` {camera: (B, H, W, 3) uint8, or float in [0, 1]}; `task` a list
                 of B texts. A time axis (O) after B where `observation_steps` > 1. Further cameras are not looked at.
+            dataset_id: whose observation it is, of datasets that differ: it has that one's dimensions and cameras.
 
         Returns:
             `state` (B, [O,] D) float32, `image` (B, [O,] K, h, w, 3) uint8, `task` list[str], as far as they are used.
@@ -167,7 +195,9 @@ class Processor:
         Raises:
             FeatureMismatch: something is missing, of the wrong shape or type, or not finite.
         """
-        batch = prepare_observation(observation, self.settings)
+        batch = prepare_observation(observation, self.settings.of_dataset(dataset_id))
+        if self.placements:
+            self._lay_out(batch, batch_rows(observation), self.placements[dataset_id])
         if "state" in batch:
             batch["state"] = torch.from_numpy(self.spaces.encode_state(batch["state"].numpy()))
         return batch
@@ -193,6 +223,8 @@ class Processor:
         elif "image" in moved:
             image = self._to_float(moved["image"])
             moved["image"] = image.zero_() if self.blind else image
+        if self._masks:
+            self._mask(moved, dataset_id)
         return moved
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
@@ -222,7 +254,8 @@ class Processor:
 
         Args:
             normalized: the policy's answer.
-            dataset_id: of all rows, or (B,) int64 one per row.
+            dataset_id: of all rows, or (B,) int64 one per row. Of datasets that differ: one of all rows gives that
+                dataset's own A, in its order; one per row leaves the layout.
             observation: the raw observation it answered, whose state relative and delta actions refer to: the newest
                 one, where there is a time axis. Not looked at otherwise.
 
@@ -230,6 +263,8 @@ class Processor:
             FeatureMismatch: a state is needed, and the observation has none or a wrong one.
         """
         trained = self.action_normalizer.unnormalize(normalized.to(torch.float32), dataset_id)
+        if self.placements and isinstance(dataset_id, int):
+            return trained[..., self.placements[dataset_id].own_action]
         if not self.spaces.encodes_actions:
             return trained
         state = None
@@ -246,6 +281,7 @@ class Processor:
             self.state_normalizer.to(self.device)
         self.action_normalizer.to(self.device)
         self._pixels, self._hidden = self._pixels.to(self.device), self._hidden.to(self.device)
+        self._masks = {key: table.to(self.device) for key, table in self._masks.items()}
         if self.image_encoder is not None:
             self.image_encoder.to(self.device)
         return self
@@ -293,6 +329,31 @@ class Processor:
             _load_encoder(image_encoder, directory / ENCODER_FILE)
         return cls(settings, state, action, image_encoder)
 
+    def _lay_out(self, batch: dict[str, Any], rows: int, placement: Placement) -> None:
+        """Put a dataset's own state and images where they stand in the layout."""
+        axes = (rows, self.observation_steps) if self.observation_steps > 1 else (rows,)
+        if "state" in self.settings.keys and self.features.state_dim:
+            state = batch["state"].numpy() if "state" in batch else np.zeros((*axes, 0), np.float32)
+            batch["state"] = torch.from_numpy(placement.vector("state", state))
+        if self.camera_names and self.image_size is not None:
+            shape = (*axes, len(self.camera_names), *self.image_size, 3)
+            images = batch["image"].numpy() if "image" in batch else None
+            batch["image"] = torch.from_numpy(placement.images(images, shape))
+
+    def _mask(self, moved: dict[str, Any], dataset_id: torch.Tensor | int) -> None:
+        """Add the masks, and blot out the pixels or features of cameras that are not there."""
+        if isinstance(dataset_id, int):
+            rows = next(len(value) for value in moved.values() if isinstance(value, torch.Tensor))
+            dataset_id = torch.full((rows,), dataset_id, device=self.device)
+        masks = {key: table[dataset_id] for key, table in self._masks.items()}
+        moved |= {key: mask for key, mask in masks.items() if mask.shape[1]}
+        if not self._lacks_cameras:
+            return
+        lacks = ~masks["image_mask"]  # (B, K)
+        for key in ("image", "image_features"):
+            if isinstance(moved.get(key), torch.Tensor):
+                moved[key] = _blotted(moved[key], lacks)
+
     def _to_float(self, images: torch.Tensor) -> torch.Tensor:
         if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
             got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
@@ -322,6 +383,15 @@ def _load_encoder(encoder: torch.nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path}: expected the image encoder's weights, got no file.") from None
     except (RuntimeError, SafetensorError) as problem:
         raise CheckpointError(f"{path}: expected the weights of {type(encoder).__name__}, got: {problem}") from problem
+
+
+def _blotted(slot: torch.Tensor, lacks: torch.Tensor) -> torch.Tensor:
+    """(B, [O,] K, 3, h, w) pixels or (B, [O,] K * F) features, 0 where a row lacks (B, K) the camera."""
+    of_pixels = slot.dim() > _FEATURE_AXES
+    by_camera = slot if of_pixels else slot.reshape(*slot.shape[:-1], lacks.shape[1], -1)
+    behind = (1,) * (3 if of_pixels else 1)
+    time = (1,) * (by_camera.dim() - 2 - len(behind))
+    return by_camera.masked_fill(lacks.reshape(len(lacks), *time, -1, *behind), 0.0).reshape(slot.shape)
 
 
 def _normalizer(

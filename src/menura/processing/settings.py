@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from menura.errors import CheckpointError, FeatureMismatch, did_you_mean
@@ -47,6 +47,7 @@ class ProcessorSettings:
         observation_steps: O, how many observations the policy is given.
         blind: the object's state and all pixels are hidden (zero after normalization).
         dataset_names: row k of the statistics belongs to dataset k.
+        dataset_features: of each dataset its own, where `features` is the layout of datasets that differ; else None.
         image_encoder: `{"class": …, "args": …}` of the task, or None.
         action_type, action_rotation, state_rotation, action_reference, absolute_names: what is trained, as
             `menura.processing.spaces.Spaces` says.
@@ -66,6 +67,7 @@ class ProcessorSettings:
     blind: bool
     dataset_names: tuple[str, ...]
     image_encoder: Mapping[str, Any] | None = None
+    dataset_features: tuple[Features, ...] | None = None
     action_type: ActionType = "recorded"
     action_rotation: str | None = None
     state_rotation: str | None = None
@@ -83,6 +85,7 @@ class ProcessorSettings:
         blind: bool,
         uses: Collection[str],
         image_encoder: Mapping[str, Any] | None,
+        dataset_features: Sequence[Features] | None = None,
     ) -> ProcessorSettings:
         """What a policy with `policy_config` needs; `uses` are the batch keys it reads."""
         require_current_observation(config.action_type, policy_config)
@@ -104,6 +107,7 @@ class ProcessorSettings:
             blind=blind,
             dataset_names=tuple(dataset_names),
             image_encoder=image_encoder if cameras else None,
+            dataset_features=None if dataset_features is None else tuple(dataset_features),
             action_type=config.action_type,
             action_rotation=config.action_rotation,
             state_rotation=config.state_rotation,
@@ -111,9 +115,23 @@ class ProcessorSettings:
             absolute_names=tuple(config.absolute_names),
         )
 
+    def of_dataset(self, dataset_id: int) -> ProcessorSettings:
+        """What holds for the raw observations of one dataset: its own features and cameras."""
+        if self.dataset_features is None:
+            return self
+        own = self.dataset_features[dataset_id]
+        cameras = tuple(camera for camera in self.camera_names if camera in own.cameras)
+        return replace(self, features=own, camera_names=cameras)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; `from_dict` reads it back equal."""
-        return {"format": FORMAT, **asdict(self), "features": self.features.to_dict()}
+        own = self.dataset_features
+        return {
+            "format": FORMAT,
+            **asdict(self),
+            "features": self.features.to_dict(),
+            "dataset_features": None if own is None else [features.to_dict() for features in own],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> ProcessorSettings:
@@ -130,6 +148,8 @@ class ProcessorSettings:
         }
         values["image_normalize"] = data["image_normalize"]
         values["features"] = Features.from_dict(data["features"])
+        if (own := data["dataset_features"]) is not None:
+            values["dataset_features"] = tuple(Features.from_dict(features) for features in own)
         del values["format"]
         return cls(**values)
 
