@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from menura.data import open_dataset
+from menura.data import open_dataset, windows
 from menura.data.readers import hdf5 as hdf5_module
 from menura.data.readers.hdf5 import OpenFiles, gather, hdf5_files, hdf5_format, natural_key
 from menura.data.readers.hdf5_frames import Hdf5Frames
@@ -155,6 +155,15 @@ def test_a_fork_opens_files_of_its_own(aloha: Path) -> None:
     files._process = -1
     with files.reading(hdf5_files(aloha)[0]) as file:
         assert file is not before[hdf5_files(aloha)[0]]
+
+
+def test_frames_reach_the_windows(tmp_path: Path, make_libero: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MENURA_CACHE", str(tmp_path / "cache"))
+    wrote = make_libero(tmp_path / "libero/a.hdf5", [5, 4])
+    images = windows(open_dataset(tmp_path / "libero"), num_workers=0, progress=False).__getitems__([8, 0])["image"]
+    for row, (episode, frame) in enumerate([(1, 3), (0, 0)]):
+        for camera, key in enumerate(("agentview_rgb", "eye_in_hand_rgb")):
+            np.testing.assert_array_equal(images[row, camera], wrote[episode][key][frame])
 
 
 # Selection and fingerprint

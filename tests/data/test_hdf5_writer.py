@@ -320,11 +320,9 @@ with Hdf5Writer({root!r}, FEATURES, images="png") as writer:
 """
 
 
-def start(
-    root: Path, *, step: int = 0, images: str = "png", episodes: int = 3, length: int = 5
-) -> subprocess.Popen[str]:
+def start(root: Path, *, step: int = 0, episodes: int = 3, length: int = 5) -> subprocess.Popen[str]:
     code = textwrap.dedent(KILLED).format(
-        root=str(root), step=step, images=images, tests=str(Path(__file__).parent), episodes=episodes, length=length
+        root=str(root), step=step, tests=str(Path(__file__).parent), episodes=episodes, length=length
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)

@@ -1,0 +1,98 @@
+"""Every format trains a policy, by a task's YAML alone.
+
+To add a format: a function that writes a small dataset below a directory and returns what stands in `datasets:`, and
+a line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import menura
+from menura.data import Episode, Hdf5Writer
+from menura.features import CameraFeature, Features, VectorFeature
+
+Spec = dict[str, Any]
+
+
+def aloha(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    request.getfixturevalue("make_aloha")(directory / "aloha", images="padded", bgr=True)
+    return {"path": str(directory / "aloha"), "args": {"colour": "bgr"}, "keys": {"images": {"front": "cam_high"}}}
+
+
+def robomimic(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    request.getfixturevalue("make_robomimic")(directory / "lift.hdf5")
+    return {"path": str(directory / "lift.hdf5"), "args": {"mask": "train"}}
+
+
+def robosuite(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """A recording without observations or a rate."""
+    request.getfixturevalue("make_robomimic")(directory / "demo.hdf5", cameras=())
+    keys = {"state": "states", "action": "actions"}
+    return {"path": str(directory / "demo.hdf5"), "args": {"fps": 20}, "keys": keys}
+
+
+def libero(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    for task in ("open the drawer", "close the drawer"):
+        request.getfixturevalue("make_libero")(directory / "libero" / f"{task}.hdf5", instruction=task)
+    return {"path": str(directory / "libero")}
+
+
+def minari(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    request.getfixturevalue("make_minari")(directory / "minari")
+    return {"path": str(directory / "minari"), "args": {"fps": 25}}
+
+
+def menura_hdf5(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    features = Features(
+        state=VectorFeature(("x", "y")),
+        action=VectorFeature(("dx", "dy")),
+        cameras={"top": CameraFeature(16, 24)},
+        fps=10,
+        language=True,
+    )
+    rng = np.random.default_rng(0)
+    with Hdf5Writer(directory / "own", features) as writer:
+        for _ in range(3):
+            frames = rng.integers(256, size=(6, 16, 24, 3), dtype=np.uint8)
+            state, action = rng.normal(size=(2, 6, 2))
+            writer.add_episode(Episode(state, action, images={"top": frames}, task="reach", fps=10))
+    return {"path": str(directory / "own")}
+
+
+FORMATS: list[Callable[[Path, pytest.FixtureRequest], Spec]] = [
+    aloha,
+    robomimic,
+    robosuite,
+    libero,
+    minari,
+    menura_hdf5,
+]
+
+
+@pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
+def test_a_format_trains_by_a_yaml(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    monkeypatch.setenv("MENURA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    task = {
+        "datasets": [make(tmp_path, request)],
+        "policy": {
+            "class": "MLPPolicy",
+            "args": {"chunk_size": 2, "n_action_steps": 1, "hidden_size": 16, "num_layers": 1},
+        },
+        "training": {"max_steps": 20, "per_device_train_batch_size": 4, "dataloader_num_workers": 0, "use_cpu": True},
+    }
+    path = tmp_path / "configs/task/format.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(task))
+    result = menura.train("format", output_dir=tmp_path / "out")
+    assert result.metrics["steps"] == 20
+    assert (tmp_path / "out/model.safetensors").exists()
