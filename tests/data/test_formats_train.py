@@ -66,6 +66,13 @@ def menura_hdf5(directory: Path, request: pytest.FixtureRequest) -> Spec:
     return {"path": str(directory / "own")}
 
 
+def rlds(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """As tensorflow-datasets wrote it, with an action in parts."""
+    action = ["action/world_vector", "action/rotation_delta", "action/open_gripper"]
+    path = Path(__file__).parents[1] / "fixtures/rlds/tiny_arm"
+    return {"path": str(path), "args": {"fps": 5}, "keys": {"action": action}}
+
+
 FORMATS: list[Callable[[Path, pytest.FixtureRequest], Spec]] = [
     aloha,
     robomimic,
@@ -73,6 +80,7 @@ FORMATS: list[Callable[[Path, pytest.FixtureRequest], Spec]] = [
     libero,
     minari,
     menura_hdf5,
+    rlds,
 ]
 
 
