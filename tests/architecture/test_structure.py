@@ -57,6 +57,7 @@ TORCH_FREE = [
     "data.readers",
     "data.readers.lerobot",
     "data.readers.lerobot_v2",
+    "data.readers.rlds",
     "data.readers.zarr",
     "serving.client",
 ]
