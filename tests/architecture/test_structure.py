@@ -28,6 +28,7 @@ LEVELS = {
     "serving.codec": 2,
     "serving.client": 2,
     "data.formats": 1,
+    "data.hub": 1,
     "data.expression": 0,
     "data": 3,
     "policies": 3,

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from menura.config import load_task
+from menura.config.schema import TaskConfig
 from menura.config.yaml_tree import format_value
 from menura.data.formats import FORMATS
 from menura.errors import ConfigError
@@ -84,7 +85,7 @@ TABLE = {
     ),
     "nothing near on top": wrong(
         COOL + "zzz: 3\n",
-        "zzz: no such key. Known here: datasets, policy, env, expert, trainer, image_encoder, processor, training, evaluation, collect, data (configs/task/x.yaml:2)",
+        f"zzz: no such key. Known here: {', '.join(TaskConfig.model_fields)} (configs/task/x.yaml:2)",
     ),
     "typo in a component": wrong(
         "policy:\n  clas: MyCoolPolicy\n",
@@ -558,6 +559,11 @@ TABLE = {
     ),
     "no dataset": wrong(
         COOL, "datasets: expected at least one dataset, got none (configs/task/x.yaml)", need_data=True
+    ),
+    "a path that is mistyped, and a dataset of the Hub": wrong(
+        COOL + "datasets:\n- data/cub\n- lerobot/pusht@v2.0\n",
+        "datasets.0.path: no such file or folder: data/cub; did you mean data/cube? (configs/task/x.yaml:3)",
+        need_data=True,
     ),
     "a dataset that is not there": wrong(
         COOL + "datasets:\n- data/cub\n",

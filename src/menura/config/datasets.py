@@ -9,6 +9,7 @@ from typing import Any
 from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.yaml_tree import told
 from menura.data.expression import Expression, ExpressionError
+from menura.data.hub import HubDataset
 from menura.errors import nearest
 
 # Arguments that hold the place of a dataset on disk.
@@ -45,7 +46,10 @@ def anchor_datasets(tree: Tree, project: Path) -> None:
 
 
 def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
-    """Report names given twice and, when data is needed, that there is none or that its files are missing."""
+    """Report names given twice and, when data is needed, that there is none or that its files are missing.
+
+    Whether the Hub has a dataset is not asked here.
+    """
     datasets = tree.value.get("datasets")
     names: dict[str, int] = {}
     for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
@@ -64,7 +68,8 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
         problems.add("datasets", "expected at least one dataset, got none", tree.origin(("datasets",)))
     for key, args, name in _path_args(tree):
         path = problems.project / Path(args[name]).expanduser()
-        if not path.exists():
+        on_hub = len(key) == 3 and HubDataset.of(args[name], problems.project, Path.cwd()) is not None
+        if not path.exists() and not on_hub:
             message = f"no such file or folder: {args[name]}{_near(path, args[name])}"
             problems.add(dotted(key), message, tree.origin(key))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from menura.data.formats import find_format, recognise
+from menura.data.hub import HubDataset
 from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.user import UserReader
@@ -28,8 +29,9 @@ def open_dataset(
     """A reader of whatever is given.
 
     Args:
-        path_or_spec: a path, whose format is recognised from its files; a mapping `{path or class, …}` as in a task's
-            YAML; a `Reader`; or any object with `__len__` and `episode(i)`.
+        path_or_spec: a path, whose format is recognised from its files; a dataset of the Hugging Face Hub, `owner/name`
+            or `owner/name@revision` (`HubDataset.of`); a mapping `{path or class, …}` as in a task's YAML; a `Reader`;
+            or any object with `__len__` and `episode(i)`.
         format: of a path: one of `menura.data.formats.FORMATS`; recognised when not given.
         keys: of a path: which of its arrays are read as what (`Keys.of`).
         name: what to call the dataset.
@@ -43,7 +45,7 @@ def open_dataset(
         ContractError: an object that is no dataset.
     """
     if isinstance(path_or_spec, (str, Path)):
-        return _open_path(path_or_spec, format, keys, name, args)
+        return _open_place(path_or_spec, project or Path.cwd(), format, keys, name, args)
     if isinstance(path_or_spec, Mapping):
         return _open_spec(path_or_spec, project or Path.cwd())
     return _as_reader(path_or_spec, name)
@@ -57,20 +59,55 @@ def _as_reader(dataset: Any, name: str | None = None, args: Mapping[str, Any] | 
     return reader
 
 
-def _open_path(
+def _open_place(
     given: str | Path,
+    project: Path,
     format: str | None,
     keys: Keys | Mapping[str, Any] | None,
     name: str | None,
     args: Mapping[str, Any],
 ) -> Reader:
-    path = Path(given).expanduser()
+    """What lies at a path, else what the Hub has of that name."""
+    path = project / Path(given).expanduser()
+    if not path.exists() and (dataset := HubDataset.of(str(given), project, Path.cwd())) is not None:
+        return _open_hub(dataset, format, keys, name, args)
+    return _open_path(path, format, keys, name, args)
+
+
+def _open_hub(
+    dataset: HubDataset,
+    format: str | None,
+    keys: Keys | Mapping[str, Any] | None,
+    name: str | None,
+    args: Mapping[str, Any],
+) -> Reader:
+    """The tables of a LeRobot dataset are fetched first: they say which files hold the episodes and cameras chosen."""
+    from menura.data.readers.lerobot import LeRobotReader
+
+    folder = dataset.fetch(["meta/*"])
+    dataset = dataset.at(folder.name)
+    if not (folder / "meta" / "info.json").exists():
+        folder = dataset.fetch()
+    reader = _open_path(folder, format, keys, name or dataset.name, args)
+    if isinstance(reader, LeRobotReader):
+        dataset.fetch(reader.file_patterns())
+    return reader
+
+
+def _open_path(
+    path: Path,
+    format: str | None,
+    keys: Keys | Mapping[str, Any] | None,
+    name: str | None,
+    args: Mapping[str, Any],
+) -> Reader:
     if not path.exists():
         near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"Dataset {path}: expected a file or a directory, found nothing{near or '.'}")
     reader = find_format(format or recognise(path)).load()
     _check_args(reader, args, path)
-    return reader(path, keys=Keys.of(keys), name=name, **args)  # type: ignore[call-arg]
+    made: Reader = reader(path, keys=Keys.of(keys), name=name, **args)
+    return made
 
 
 def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
@@ -100,8 +137,7 @@ def _open_source(spec: Mapping[str, Any], project: Path) -> Reader:
 
     args, name = dict(spec.get("args") or {}), spec.get("name")
     if spec.get("path") is not None:
-        path = Path(spec["path"]).expanduser()
-        return _open_path(project / path, spec.get("format"), spec.get("keys"), name, args)
+        return _open_place(spec["path"], project, spec.get("format"), spec.get("keys"), name, args)
     if spec.get("class") is None:
         raise ConfigError(f"dataset: expected a key 'path' or 'class', got {list(spec)}.")
     cls = components.load("dataset", spec["class"], project)
