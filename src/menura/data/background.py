@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 import time
 
@@ -17,13 +19,14 @@ from menura.errors import DataError
 _BUFFER_BYTES = 64 * 2**20
 _FEWEST, _MOST = 4, 256
 _LOOK_AGAIN_S = 0.1
+_NICER = 5
 
 
 class BackgroundEncoder:
-    """Gives frames to a sink in a thread of its own. Every frame arrives there, or `put` or `finish` raises.
+    """Gives frames to a sink in a thread of its own. Every frame arrives there, or `take` or `finish` raises.
 
     FFmpeg works without Python's lock, so the threads of several cameras use several cores. Frames wait in buffers
-    that are made once; when all are taken, `put` blocks until the encoder has caught up.
+    that are made once; when all are taken, `take` blocks until the encoder has caught up.
 
     Args:
         sink: closed or abandoned by this.
@@ -41,6 +44,7 @@ class BackgroundEncoder:
         self._room = threading.Semaphore(count)
         self._free = list(range(count))  # the last one used goes first: those never used take no memory
         self._filled: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._taken = 0
         self._abandoned = False
         self._finished = False
         self._error: DataError | OSError | None = None
@@ -48,8 +52,8 @@ class BackgroundEncoder:
         self._thread = threading.Thread(target=self._run, name=f"encoder of {what}", daemon=True)
         self._thread.start()
 
-    def put(self, frame: UInt8) -> None:
-        """Takes a copy of a (H, W, 3) uint8 frame.
+    def take(self, frame: UInt8) -> None:
+        """Takes a copy of a (H, W, 3) uint8 frame, which `encode` then passes on.
 
         Raises:
             DataError, OSError: the encoder failed.
@@ -57,12 +61,15 @@ class BackgroundEncoder:
         self._require_sound(self._thread.is_alive())
         if not self._room.acquire(blocking=False):
             self._wait_for_room()
-        slot = self._free.pop()
-        np.copyto(self._buffers[slot], frame)
-        self._filled.put(slot)
+        self._taken = self._free.pop()
+        np.copyto(self._buffers[self._taken], frame)
+
+    def encode(self) -> None:
+        """Passes on what was taken. Apart from `take`, so that no camera's encoder runs while others are copied."""
+        self._filled.put(self._taken)
 
     def finish(self) -> None:
-        """Returns when every frame is in the sink and the sink is closed; raises as `put`."""
+        """Returns when every frame is in the sink and the sink is closed; raises as `take`."""
         self._end()
         self._require_sound(self._finished)
 
@@ -90,6 +97,7 @@ class BackgroundEncoder:
             raise DataError(f"{self._what}: expected its encoder to take every frame, but it ended. Record it again.")
 
     def _run(self) -> None:
+        _yield_to_others()
         try:
             while (slot := self._filled.get()) is not None and not self._abandoned:
                 frame = self._buffers[slot]
@@ -102,3 +110,10 @@ class BackgroundEncoder:
                 self._finished = True
         except (DataError, OSError) as error:
             self._error = error
+
+
+def _yield_to_others() -> None:
+    """Lets the control loop, and whatever else has a deadline, go before this thread, where the system can (Linux)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICER, 19))
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # does not interrupt whoever wakes it

@@ -109,7 +109,9 @@ class Recorder:
         actions = _vector(where, "action", action, self._features.action)
         frames = self._frames(where, images or {})
         for name, frame in frames.items():
-            self._cameras[name].put(frame)
+            self._cameras[name].take(frame)
+        for camera in self._cameras.values():
+            camera.encode()
         self._states.append(states)
         self._actions.append(actions)
 
