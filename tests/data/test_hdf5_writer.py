@@ -351,8 +351,8 @@ def check_and_go_on(root: Path, told: int, length: int = 5) -> None:
     assert len((root / "episodes.jsonl").read_text().splitlines()) == committed + 1
 
 
-# Before and after each file's fsync, its rename and its directory's fsync: 1 … 6 the manifest, 7 … 12 episode 0, 13 and 14
-# its line in the index, 15 and 16 the index's directory, 17 … 22 episode 1.
+# Before and after each file's fsync, its rename and its directory's fsync: 1 … 6 the manifest, 7 … 12 episode 0, 13 and
+# 14 its line in the index, 15 and 16 the index's directory, 17 … 22 episode 1.
 @pytest.mark.parametrize("step", [3, 6, 7, 9, 10, 12, 13, 14, 17, 20, 23])
 def test_killed_at_a_known_moment(tmp_path: Path, step: int) -> None:
     process = start(tmp_path / "data", step=step)
