@@ -181,6 +181,13 @@ def test_keys_choose_and_rename() -> None:
     assert episode.task.startswith("raw/")
 
 
+def test_a_camera_is_called_by_its_key_unless_named() -> None:
+    keys = {"action": ACTION, "images": ["observation/image", "wrist_image"]}
+    assert list(tiny(keys=keys).features.cameras) == ["image", "wrist_image"]
+    keys = {"action": ACTION, "images": {"a/b": "steps/observation/image"}}
+    assert list(tiny(keys=keys).features.cameras) == ["a/b"]
+
+
 def test_no_state_and_no_cameras() -> None:
     reader = tiny(keys={"state": [], "action": list(ACTION), "images": {}})
     assert reader.features.state is None
@@ -251,6 +258,7 @@ BRIDGE = {
         state=tensor(7),
     ),
     "action": tensor(7),
+    "goal_image": image(256, 256),
     "language_instruction": text(),
     "language_embedding": tensor(512),
 }  # fmt: skip
@@ -287,6 +295,13 @@ def test_the_layout_of_bridge(tmp_path: Path) -> None:
     assert (reader.features.state_dim, reader.features.action_dim) == (7, 7)
     assert list(reader.features.cameras) == ["image_0", "image_1", "image_2", "image_3"]
     assert reader.features.language
+
+
+def test_an_observation_that_is_one_vector(tmp_path: Path) -> None:
+    """As D4RL's datasets in tensorflow-datasets have it."""
+    steps = {"observation": tensor(11), "action": tensor(3), "reward": tensor()}
+    features = RldsReader(layout(tmp_path, "d4rl_mujoco_hopper", steps), fps=125).features
+    assert (features.state_dim, features.action_dim, features.language) == (11, 3, False)
 
 
 def test_the_layout_of_droid_asks_for_the_state(tmp_path: Path) -> None:
@@ -427,6 +442,12 @@ def test_several_versions_are_answered_with_their_names(copied: Path) -> None:
 def test_a_directory_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected one directory with features\.json below it, got none"):
         tiny(tmp_path)
+
+
+def test_a_dataset_that_is_no_rlds(copied: Path) -> None:
+    (copied / "features.json").write_text(json.dumps(group(label=tensor(), image=image(8, 8))))
+    with pytest.raises(DataError, match=r"expected episodes with 'steps' as RLDS has them, got .*\['label', 'image'\]"):
+        tiny(copied)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:

@@ -63,16 +63,23 @@ class _Selector:
         self._texts = [leaf for leaf in leaves.values() if _is_text(leaf)]
 
     def select(self, keys: Keys) -> Selection:
+        if not any(key.startswith(STEPS) for key in self._leaves):
+            raise DataError(
+                f"{self._path}: expected episodes with 'steps' as RLDS has them, got features {list(self._leaves)}. "
+                f"It is a dataset of another kind; write a class with __len__ and episode(i) (docs: custom datasets)."
+            )
         state = self._default_state() if keys.state is None else self._named("state", keys.state, self._vectors)
         action = self._default_action() if keys.action is None else self._named("action", keys.action, self._vectors)
         if not action:
             raise self._ask("action", self._vectors, "at least one key, got none")
         images = keys.images
         if images is None:
-            cameras = {_short(leaf.key).replace("/", "_"): leaf for leaf in self._pictures}
+            observed = [leaf for leaf in self._pictures if leaf.key.startswith(_OBSERVATION)]
+            cameras = {_camera_name(leaf): leaf for leaf in observed}
         else:
             found = self._named("images", images.values(), self._pictures)
-            cameras = {_short(name).replace("/", "_"): leaf for name, leaf in zip(images, found, strict=True)}
+            named = zip(images.items(), found, strict=True)
+            cameras = {_camera_name(leaf) if name == key else name: leaf for (name, key), leaf in named}
         if keys.task is None:
             tasks = tuple(self._leaves[key] for key in _TASKS if self._leaves.get(key) in self._texts)
         else:
@@ -80,11 +87,11 @@ class _Selector:
         return Selection(state, action, cameras, tasks)
 
     def _default_state(self) -> tuple[Leaf, ...]:
-        observed = [leaf for leaf in self._vectors if leaf.key.startswith(_OBSERVATION.rstrip("/"))]
-        for name in ("", *_STATES):  # "": the observation is one vector
-            leaf = self._leaves.get((_OBSERVATION + name).rstrip("/"))
-            if leaf in observed:
+        for key in (_OBSERVATION.rstrip("/"), *(_OBSERVATION + name for name in _STATES)):
+            leaf = self._leaves.get(key)
+            if leaf in self._vectors:
                 return (leaf,)
+        observed = [leaf for leaf in self._vectors if leaf.key.startswith(_OBSERVATION)]
         found = [leaf for leaf in observed if not _is_embedding(leaf)]
         if len(found) > 1:
             raise self._ask("state", found, "one vector that is called state, got several others")
@@ -164,6 +171,10 @@ def _column_names(leaves: tuple[Leaf, ...], what: str) -> tuple[str, ...]:
 
 def _short(key: str) -> str:
     return key.removeprefix(_OBSERVATION).removeprefix(STEPS)
+
+
+def _camera_name(leaf: Leaf) -> str:
+    return _short(leaf.key).replace("/", "_")
 
 
 def _whole(name: str) -> tuple[str, ...]:
