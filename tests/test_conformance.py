@@ -26,6 +26,7 @@ PROJECT = Path(__file__).parent / "training" / "project"
 CHECKS = [
     "files, statistics and golden answers are those that were saved",
     "the datasets are those it was trained on",
+    "the actions that are trained are those recorded",
     "training and evaluation give the policy the same inputs",
     "training and evaluation answer the same actions",
     "the server answers the same actions",
@@ -119,7 +120,7 @@ def test_another_normalizer_is_named(project: Path) -> None:
         processor.state_normalizer = Normalizer("zscore", rows, feature="state")
 
     name, message = failure(saved_again("out", shift))
-    assert name == CHECKS[2]
+    assert name == CHECKS[3]
     assert re.fullmatch(r"state: expected what training gives, got values up to \S+ away\.", message)
 
 
@@ -131,7 +132,7 @@ def test_another_normalizer_of_actions_is_named(project: Path) -> None:
         processor.action_normalizer = Normalizer("zscore", rows, feature="action")
 
     name, message = failure(saved_again("out", shift))
-    assert name == CHECKS[3]
+    assert name == CHECKS[4]
     assert re.fullmatch(
         r"actions: expected those of training, got up to \S+ away from evaluation \(step \d, dimension \d\)\.", message
     )
@@ -145,7 +146,7 @@ def test_other_cameras_are_named(project: Path) -> None:
         processor.settings = replace(processor.settings, camera_names=("right", "left"))
 
     name, message = failure(saved_again("out", swap))
-    assert name == CHECKS[2]
+    assert name == CHECKS[3]
     assert re.fullmatch(r"image: expected what training gives, got values up to \S+ away\.", message)
 
 

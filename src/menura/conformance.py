@@ -21,6 +21,7 @@ from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
 from menura.policies.checking.result import CheckResult
 from menura.policies.contract import observation
+from menura.processing.spaces import Spaces
 from menura.serving.client import Client
 from menura.serving.server import PolicyServer
 from menura.training.ingredients import gather
@@ -73,22 +74,31 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
     part = trained.train.parts[0] if isinstance(trained.train, Mixture) else trained.train
     indices = np.linspace(0, len(part) - 1, min(SAMPLES, len(part))).astype(np.int64)
     meta = MetaPolicy(checkpoint.policy, checkpoint.processor, dataset=part.name)
-    training = observation(trained.processor.inputs(collate(part.__getitems__(indices))))
+    batch = trained.processor.inputs(collate(part.__getitems__(indices)))
+    training = observation(batch)
     raw, is_pad = _raw_observations(trained.readers[0], part, indices, meta)
+    spaces = trained.processor.spaces
+    targets: Float32 = trained.processor.actions(batch["actions"], observation=raw).numpy()
+    recorded = _recorded_actions(trained.readers[0], part, indices)
+    yield (
+        "the actions that are trained are those recorded",
+        _unequal(spaces, recorded, targets, "what is trained", of="the source"),
+    )
+
     evaluation = meta.inputs(raw, is_pad)
     yield "training and evaluation give the policy the same inputs", _different(training, evaluation)
 
     with torch.inference_mode():
         normalized = meta.infer(training, generator=_generators(meta, len(indices)))
-    expected: Float32 = trained.processor.actions(normalized).numpy()
+    expected: Float32 = trained.processor.actions(normalized, observation=raw).numpy()
     actions = meta.predict(raw, generator=_generators(meta, len(indices)), observation_is_pad=is_pad)
-    yield "training and evaluation answer the same actions", _unequal(expected, actions, "evaluation")
+    yield "training and evaluation answer the same actions", _unequal(spaces, expected, actions, "evaluation")
 
     alone = np.stack([meta.predict(_row(raw, i), generator=_generators(meta, 1))[0] for i in range(len(indices))])
     with _serving(meta) as url, Client(url) as client:
         served = np.stack([client.infer(_request(raw, i))["actions"] for i in range(len(indices))])
     samples = _generators(meta, 1) is not None  # then each session draws its own noise
-    yield "the server answers the same actions", "" if samples else _unequal(alone, served, "the server")
+    yield "the server answers the same actions", "" if samples else _unequal(spaces, alone, served, "the server")
 
 
 def _raw_observations(
@@ -115,6 +125,16 @@ def _raw_observations(
         "timestep": batch["timestep"],
     }
     return observations, batch["timestep"][:, None] + offsets < 0
+
+
+def _recorded_actions(reader: Reader, part: Windows, indices: NDArray[np.int64]) -> Float32:
+    """(B, T, A), or (B, A): the actions of these items, read from the source."""
+    chunks = []
+    for index, timestep in zip(indices, part.__getitems__(indices)["timestep"], strict=True):
+        action = reader.episode(part.episode_of(int(index))).action
+        offsets: Any = 0 if part.action_offsets is None else part.action_offsets
+        chunks.append(action[np.clip(timestep + offsets, 0, len(action) - 1)])
+    return np.stack(chunks)
 
 
 def _row(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
@@ -152,15 +172,18 @@ def _different(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
     return ""
 
 
-def _unequal(expected: Float32, got: Float32, who: str) -> str:
+def _unequal(spaces: Spaces, expected: Float32, got: Float32, who: str, of: str = "training") -> str:
+    """Both (B, [T,] A), of `of` and of `who`."""
     if expected.shape != got.shape:
         return f"actions: expected shape {expected.shape}, got {got.shape} from {who}."
+    expected, got = spaces.comparable(expected)[0], spaces.comparable(got)[0]
     gap = np.abs(expected - got)
     if gap.max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         return ""
-    step, dimension = np.unravel_index(int(gap.max(axis=0).argmax()), gap.shape[1:])
+    steps = gap.max(axis=0).reshape(-1, gap.shape[-1])  # (T, A)
+    step, dimension = np.unravel_index(int(steps.argmax()), steps.shape)
     where = f"step {step}, dimension {dimension}"
-    return f"actions: expected those of training, got up to {gap.max():.3g} away from {who} ({where})."
+    return f"actions: expected those of {of}, got up to {gap.max():.3g} away from {who} ({where})."
 
 
 @contextmanager

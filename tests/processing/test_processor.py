@@ -358,3 +358,47 @@ class TestDisk:
         (tmp_path / "processor_config.json").rename(inner / "processor_config.json")
         with pytest.raises(StatisticsError):
             Processor.from_pretrained(inner)
+
+
+class TestSpaces:
+    """Actions as differences from the state; the whole way is in tests/training/test_spaces.py."""
+
+    FEATURES = Features(
+        state=VectorFeature(("x", "y", "load")), action=VectorFeature(("y", "x")), fps=10.0, control_type="abs"
+    )
+
+    def build(self, **values: Any) -> Processor:
+        return build(self.FEATURES, ProcessorConfig(action_type="relative"), **values)
+
+    def test_actions_are_added_to_the_newest_state(self) -> None:
+        for steps in (1, 2):
+            processor = self.build(n_obs_steps=steps)
+            states = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
+            raw = {"state": states if steps == 2 else states[:, 1]}
+            trained = torch.randn(3, 4, 2)
+            physical = processor.actions(processor.action_normalizer.normalize(trained), observation=raw)
+            expected = trained.numpy() + states[:, 1, None][:, :, [1, 0]]
+            np.testing.assert_allclose(physical.numpy(), expected, atol=1e-5)
+
+    def test_a_state_is_required_and_checked(self) -> None:
+        processor = self.build()
+        with pytest.raises(FeatureMismatch, match="expected 'state'"):
+            processor.actions(torch.zeros(1, 4, 2))
+        with pytest.raises(FeatureMismatch, match="finite"):
+            processor.actions(torch.zeros(1, 4, 2), observation={"state": np.full((1, 3), np.nan)})
+
+    def test_a_policy_must_see_now(self) -> None:
+        with pytest.raises(FeatureMismatch, match="expected 0, the observation that actions refer to"):
+            self.build(observation_offsets=(-4, -2))
+
+    def test_it_comes_back_from_disk(self, tmp_path: Path) -> None:
+        config = ProcessorConfig(
+            action_type="delta", action_reference={"y": "x"}, absolute_names=["x"], action="identity"
+        )
+        processor = build(self.FEATURES, config)
+        processor.save_pretrained(tmp_path)
+        again = Processor.from_pretrained(tmp_path)
+        assert again.settings == processor.settings
+        raw = {"state": np.ones((1, 3), np.float32)}
+        actions = again.actions(torch.ones(1, 3, 2), observation=raw)
+        assert actions.tolist() == [[[2, 1], [3, 1], [4, 1]]]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from menura.errors import DataError, FeatureMismatch
-from menura.features import ROTATIONS
-from menura.processing.rotations import angle, average, compose, convert, difference
+from menura.features import ROTATIONS, VectorFeature
+from menura.features import Rotation as Orientation
+from menura.processing.rotations import angle, average, compose, convert, difference, neutral
 
 names = st.sampled_from(sorted(ROTATIONS))
 seeds = st.integers(0, 2**32 - 1)
@@ -119,6 +120,12 @@ def test_the_average_is_between(seed: int, representation: str) -> None:
 def test_nothing_is_a_rotation_of_its_own() -> None:
     for representation, width in ROTATIONS.items():
         assert convert(np.empty((0, 7, width)), representation, "6d").shape == (0, 7, 6)
+
+
+def test_a_neutral_vector_is_no_turn_and_nothing_else() -> None:
+    names = ("x", "qw", "qx", "qy", "qz", *"abcdef")
+    rotations = (Orientation(names[1:5], "quat_wxyz"), Orientation(names[5:], "6d"))
+    assert neutral(VectorFeature(names, rotations=rotations)).tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
 
 
 def test_what_is_no_rotation_is_refused() -> None:

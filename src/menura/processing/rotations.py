@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from menura.errors import DataError, FeatureMismatch, did_you_mean
-from menura.features import ROTATIONS
+from menura.features import ROTATIONS, VectorFeature
 
 if TYPE_CHECKING:
     from scipy.spatial.transform import Rotation
@@ -74,6 +74,15 @@ def angle(a: ArrayLike, b: ArrayLike, representation: str) -> Float64:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     apart = convert(difference(a, b, representation), representation, "axis_angle")
     return cast(Float64, np.linalg.norm(apart, axis=-1))
+
+
+def neutral(feature: VectorFeature) -> NDArray[np.float32]:
+    """(D,) zeros, but for rotations, which turn by nothing: a vector that may stand for any."""
+    vector = np.zeros(feature.dim, np.float32)
+    for rotation in feature.rotations:
+        places = [feature.names.index(name) for name in rotation.names]
+        vector[places] = convert(np.zeros(3), "axis_angle", rotation.representation)
+    return vector
 
 
 def known_representation(representation: str) -> str:

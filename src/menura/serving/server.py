@@ -23,6 +23,7 @@ from websockets.http11 import Request, Response
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
+from menura.processing.rotations import neutral
 from menura.serving import codec
 
 DEFAULT_PORT = 8000
@@ -146,11 +147,12 @@ def batched(observation: Any) -> dict[str, Any]:
 
 
 def blank_observation(meta: MetaPolicy) -> dict[str, Any]:
-    """A batch of one black, zero observation of the shapes the policy expects: what warms it up."""
+    """A batch of one black, neutral observation of the shapes the policy expects: what warms it up."""
     time = (1,) if meta.n_obs_steps == 1 else (1, meta.n_obs_steps)
     features = meta.features
+    state = np.zeros(0, np.float32) if features.state is None else neutral(features.state)
     return {
-        "state": np.zeros((*time, features.state_dim), np.float32),
+        "state": np.tile(state, (*time, 1)),
         "images": {
             name: np.zeros((*time, camera.height, camera.width, 3), np.uint8)
             for name, camera in features.cameras.items()
