@@ -1,4 +1,4 @@
-"""A clean dataset of a small robot, as good data are: smooth, followed with lag, a little noise, a camera that sees it."""
+"""A clean dataset of a small robot: smooth, followed with a lag, a little noise, and a camera that sees it."""
 
 from __future__ import annotations
 

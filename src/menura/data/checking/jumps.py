@@ -116,8 +116,7 @@ def _continuous(context: Context, feature: str) -> Bool:
     velocities = [
         "/s" in unit or "vel" in name.lower() for unit, name in zip(units, vector.names, strict=True)
     ]  # which do jump, at contacts
-    rotated = {name for rotation in vector.rotations for name in rotation.names}
-    looked &= ~np.array(velocities, bool) & np.array([name not in rotated for name in vector.names], bool)
+    looked &= ~np.array(velocities, bool) & ~context.rotated(feature)
     if feature == "action":
         followed = {action for _, action in context.followed}
         absolute = context.features.control_type == "abs"
@@ -172,8 +171,11 @@ def _turns(context: Context, feature: str) -> Float64:
     vector = context.vector(feature)
     turns = np.full(vector.dim, np.nan)
     euler = {name for rotation in vector.rotations if "euler" in rotation.representation for name in rotation.names}
+    others = {name for rotation in vector.rotations for name in rotation.names} - euler
     for number, name in enumerate(vector.names):
         unit = vector.units[number] if vector.units else ""
+        if name in others:
+            continue
         if unit in _TURNS:
             turns[number] = _TURNS[unit]
         elif name in euler:

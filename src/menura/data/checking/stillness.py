@@ -21,8 +21,9 @@ FROZEN_S, FROZEN_FRAMES = 0.5, 5
 STUCK_S, STUCK_FRAMES = 1.0, 10
 #: Share of the action's range that it must cover meanwhile.
 ACTION_GOES_ON = 0.2
-#: Share of the episodes in which a dimension moves, for standing still in one to be odd; of so many at least.
-MOVES_IN, MOVES_OF = 0.9, 5
+#: Of a dimension that moves in the other episodes, standing still in this share of them (or in one) is odd; of so
+#: many episodes at least.
+STILL_IN, STILL_OF = 0.1, 5
 #: People need a second to begin and to stop: shorter rests are part of a demonstration.
 IDLE_S, IDLE_FRAMES = 2.0, 10
 #: Idle frames of all frames from which on they weigh: a policy learns to wait.
@@ -56,16 +57,17 @@ class Constant:
             if not names or not self._episodes:
                 continue
             constant = self._low[feature] == self._high[feature]
-            # Grippers have a check of their own.
-            told = constant if constant.all() else constant & ~self._context.grippers(feature)
+            # Grippers have a check of their own, and an orientation in a plane has parts that stay.
+            expected = self._context.grippers(feature) | self._context.rotated(feature)
+            told = constant if constant.all() else constant & ~expected
             if told.any():
                 yield _constant(feature, [name for name, still in zip(names, told, strict=True) if still], names)
             yield from self._odd(feature, names, constant)
 
     def _odd(self, feature: str, names: tuple[str, ...], constant: Bool) -> Iterable[Finding]:
         still = np.stack(self._still[feature])  # (E, D)
-        usual = (~constant) & (still.mean(axis=0) <= 1 - MOVES_IN) & (len(still) >= MOVES_OF)
-        for number in np.flatnonzero(usual & still.any(axis=0)):
+        odd = still.any(axis=0) & ~constant & (still.sum(axis=0) <= max(1, STILL_IN * len(still)))
+        for number in np.flatnonzero(odd) if len(still) >= STILL_OF else ():
             places = tuple(Place(self._episodes[row]) for row in np.flatnonzero(still[:, number]))
             yield Finding(
                 "stuck",

@@ -114,7 +114,7 @@ class Scale:
         fast = np.quantile(steps, 0.95, axis=0) if len(steps) else np.zeros(values.shape[1])
         step = _usual_step(steps, fast)
         ends = values.min(axis=0), values.max(axis=0)
-        return cls(low, high, *ends, fast, step, _stepped(values), _smooth(signed, step))
+        return cls(low, high, *ends, fast, step, _stepped(values, low, high), _smooth(signed, step))
 
 
 def _usual_step(steps: Float64, fast: Float64) -> Float64:
@@ -133,9 +133,8 @@ def _smooth(signed: Sequence[Float64], step: Float64) -> Bool:
     return np.asarray(together > _SMOOTH * alone)
 
 
-def _stepped(values: Float64) -> Bool:
+def _stepped(values: Float64, low: Float64, high: Float64) -> Bool:
     """(D,) whether 95 % of the values lie at the two ends (within 2 % of the range), or there are at most 8."""
-    low, high = values.min(axis=0), values.max(axis=0)
     near = 0.02 * (high - low)
     at_ends = ((values <= low + near) | (values >= high - near)).mean(axis=0) >= 0.95
     few = np.array([len(np.unique(column[:: max(1, len(column) // 2000)])) <= 8 for column in values.T], bool)
@@ -178,6 +177,12 @@ class Context:
             name in vector.grippers or any(word in name.lower() for word in _GRIPPER_WORDS) for name in vector.names
         ]
         return np.array(said, bool)
+
+    def rotated(self, feature: str) -> Bool:
+        """(D,) which dimensions are part of an orientation."""
+        vector = self.vector(feature)
+        parts = {name for rotation in vector.rotations for name in rotation.names}
+        return np.array([name in parts for name in vector.names], bool)
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
