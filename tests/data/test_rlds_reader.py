@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 
 from menura.data import open_dataset
 from menura.data.formats import recognise
+from menura.data.pictures import encode_png
+from menura.data.readers.crc32c import crc32c
 from menura.data.readers.open_x import known_fps
 from menura.data.readers.rlds import RldsReader
 from menura.data.readers.tf_example import read_example
@@ -357,6 +360,98 @@ def test_features_that_cannot_be_read_are_none_of_the_choice(tmp_path: Path) -> 
     assert reader.features.action_dim == 7
     with pytest.raises(DataError, match=r"another kind than that of 'sound' \(other of Audio"):
         RldsReader(tmp_path, keys={"action": "sound"})
+
+
+# Records made by hand, for what the fixture does not hold
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
+
+
+def message(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def write_record(path: Path, columns: Mapping[str, Any]) -> None:
+    """One tf.Example of lists of bytes and arrays of numbers, as the only record of a TFRecord file."""
+    entries = b""
+    for key, column in columns.items():
+        if isinstance(column, list):
+            feature = message(1, b"".join(message(1, value) for value in column))
+        elif column.dtype == bool:
+            feature = message(3, message(1, column.tobytes()))
+        else:
+            feature = message(2, message(1, column.astype("<f4").tobytes()))
+        entries += message(1, message(1, key.encode()) + message(2, feature))
+    record = message(1, entries)
+    length = struct.pack("<Q", len(record))
+    checks = [crc32c(length), crc32c(record)]
+    masked = [struct.pack("<I", (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)) for crc in checks]
+    path.write_bytes(length + masked[0] + record + masked[1])
+
+
+def droid_record(directory: Path, **changes: Any) -> Path:
+    columns = {
+        "steps/action": np.ones(14),
+        "steps/observation/joint_position": np.arange(14),
+        "steps/observation/wrist_image_left": [encode_png(np.full((180, 320, 3), step, np.uint8)) for step in (1, 2)],
+        "steps/is_last": np.array([False, True]),
+        "steps/language_instruction": [b"", b""],
+        "steps/language_instruction_2": ["drücke den Knopf".encode(), b""],
+        "steps/language_instruction_3": [b"push", b"push"],
+        "episode_metadata/file_path": [b"lab/success/1.h5"],
+    }
+    write_record(layout(directory, "droid", DROID) / "droid-train.tfrecord-00000-of-00001", {**columns, **changes})
+    return directory
+
+
+DROID_KEYS = {"state": "joint_position", "images": {"wrist": "wrist_image_left"}}
+
+
+def test_the_first_instruction_that_is_not_empty(tmp_path: Path) -> None:
+    reader = RldsReader(droid_record(tmp_path), keys=DROID_KEYS)
+    episode = reader.episode(0)
+    assert reader.tasks() == [episode.task] == ["drücke den Knopf"]
+    assert (len(episode), episode.extra, episode.success) == (2, {"file_path": "lab/success/1.h5"}, None)
+    assert episode.images["wrist"][:].reshape(2, -1)[:, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("last", [0.0, np.nan])
+def test_a_last_action_of_zeros_or_nan_is_a_placeholder(tmp_path: Path, last: float) -> None:
+    action = np.concatenate([np.ones(7), np.full(7, last)])
+    reader = RldsReader(droid_record(tmp_path, **{"steps/action": action}), keys=DROID_KEYS)
+    assert reader.lengths().tolist() == [1]
+    unflagged = droid_record(tmp_path, **{"steps/action": action, "steps/is_last": np.array([False, False])})
+    assert RldsReader(unflagged, keys=DROID_KEYS).lengths().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"steps/action": np.zeros(0)}, "steps/action: expected at least one step, got none"),
+        ({"steps/observation/joint_position": np.ones(21)}, "expected 2 steps as 'steps/action' has, got 3"),
+        ({"steps/language_instruction": [b"\xff"]}, "steps/language_instruction: expected UTF-8"),
+        ({"steps/action": [b"a", b"b"]}, "steps/action: expected a multiple of 7 values"),
+    ],
+)
+def test_what_contradicts_itself_is_named(tmp_path: Path, changes: Mapping[str, Any], problem: str) -> None:
+    reader = RldsReader(droid_record(tmp_path, **changes), keys=DROID_KEYS)
+    with pytest.raises(DataError, match=f"droid-train.tfrecord-00000-of-00001: record 0.*{problem}"):
+        reader.episode(0)
+
+
+def test_cameras_with_fewer_pictures_than_steps(tmp_path: Path) -> None:
+    reader = RldsReader(droid_record(tmp_path, **{"steps/observation/wrist_image_left": [b"x"]}), keys=DROID_KEYS)
+    with pytest.raises(DataError, match=r"wrist_image_left: expected 2 steps as 'steps/action' has, got 1"):
+        reader.episode(0).images["wrist"][0]
+
+
+def test_the_size_of_pictures_that_declare_none(tmp_path: Path) -> None:
+    droid_record(tmp_path)
+    features = (tmp_path / "features.json").read_text().replace('"180", "320"', '"-1", "-1"')
+    (tmp_path / "features.json").write_text(features)
+    assert RldsReader(tmp_path, keys=DROID_KEYS).features.cameras == {"wrist": CameraFeature(180, 320)}
 
 
 # The rate
