@@ -105,6 +105,33 @@ def test_nothing_is_read_before_it_is_asked_for(aloha: Path, monkeypatch: pytest
     assert reader.episode(3).images["cam_high"].shape == (4, 24, 32, 3)
 
 
+def test_images_and_tasks_alone(tmp_path: Path, make_libero: Make) -> None:
+    wrote = make_libero(tmp_path / "x.hdf5", [3, 2])
+    reader = open_dataset(tmp_path / "x.hdf5")
+    assert reader.tasks() == ["put the bowl on the plate"] * 2
+    np.testing.assert_array_equal(reader.images(1)["agentview"][:], wrote[1]["agentview_rgb"])
+    with pytest.raises(IndexError):
+        reader.images(2)
+
+
+def test_an_episode_of_no_steps(tmp_path: Path, make_aloha: Make) -> None:
+    make_aloha(tmp_path, [4, 4])
+    with h5py.File(tmp_path / "episode_1.hdf5", "a") as file:
+        del file["action"]
+        file["action"] = np.zeros((0, 14))
+    reader = open_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"episode_1\.hdf5:/action: expected at least 1 step, got none"):
+        reader.episode(1)
+    with pytest.raises(DataError, match=r"episode_1\.hdf5:/action: expected at least 1 step"):
+        reader.lengths()
+
+
+def test_a_depth_map_is_no_camera(aloha: Path) -> None:
+    with h5py.File(aloha / "episode_0.hdf5", "a") as file:
+        file["observations/images/cam_depth"] = np.zeros((4, 24, 32), np.uint16)
+    assert list(open_dataset(aloha).features.cameras) == ["cam_high"]
+
+
 def test_only_the_first_file_is_opened_to_open_a_directory(aloha: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     real = h5py.File

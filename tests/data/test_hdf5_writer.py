@@ -156,6 +156,7 @@ def test_opening_needs_one_episode_only(tmp_path: Path, monkeypatch: pytest.Monk
     reader = open_dataset(tmp_path)
     assert reader.lengths().tolist() == [3] * 5
     assert [reader.metadata(index).get("success") for index in range(3)] == [True, False, None]
+    assert reader.tasks() == ["push", "lift", "push", "lift", "push"]
     assert set(opened) == {"episode_000000.hdf5"}
 
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 import h5py
 
 from menura.data.readers.hdf5 import hdf5_files, place_of
-from menura.data.readers.hdf5_frames import is_coded
+from menura.data.readers.hdf5_frames import is_coded, is_frames
 from menura.data.readers.hdf5_reader import Hdf5Reader, Part, Place, known_fps
 from menura.data.readers.keys import Keys
 from menura.errors import DataError
@@ -89,7 +89,11 @@ class AlohaReader(Hdf5Reader):
         return Keys(
             state=("qpos",),
             action=("action",),
-            images={} if images is None else {camera: f"observations/images/{camera}" for camera in images},
+            images={
+                camera: f"observations/images/{camera}"
+                for camera, item in ({} if images is None else images).items()
+                if is_frames(item) or is_coded(item)  # and no depth maps
+            },
         )
 
     def part_feature(self, what: str, part: Part) -> VectorFeature:

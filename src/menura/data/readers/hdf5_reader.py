@@ -84,11 +84,11 @@ class Hdf5Reader(Reader):
         flip: bool = False,
     ) -> None:
         self.path = path
-        self.name = name or path.stem
+        self.name = name or (path.name if path.is_dir() else path.stem)
         self.fps = fps
         self._files = OpenFiles()
         self._options = dict(options)
-        self._turn = {"bgr": bgr, "flip": flip}
+        self._bgr, self._flip = bgr, flip
         self._places = _selected(path, places, episodes)
         self._lengths: NDArray[np.int64] | None = None
         with self._reading(0) as group:
@@ -139,17 +139,23 @@ class Hdf5Reader(Reader):
 
     def episode(self, index: int) -> Episode:
         """Episode `index`; its frames are read and decoded when asked for."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
-        place = self._places[index]
         with self._reading(index) as group:
             action = self._matrix(group, self._action, None)
             state = self._matrix(group, self._state, len(action))
+            images = self._images(group, index, len(action))
             facts = self._facts(group, index)
-            for path in self._cameras.values():
-                self._require_rows(self._dataset(group, path), len(action))
-        images = {camera: self._frames(place, camera, len(action)) for camera in self._cameras}
         return Episode(state=state, action=action, images=images, fps=self.fps, **facts)
+
+    def images(self, index: int) -> dict[str, Hdf5Frames]:
+        with self._reading(index) as group:
+            return self._images(group, index, self._steps(group))
+
+    def tasks(self) -> list[str]:
+        texts = []
+        for index in range(len(self)):
+            with self._reading(index) as group:
+                texts.append(str(self._facts(group, index).get("task", "")))
+        return texts
 
     def metadata(self, index: int) -> dict[str, Any]:
         with self._reading(index) as group:
@@ -219,6 +225,8 @@ class Hdf5Reader(Reader):
 
     @contextmanager
     def _reading(self, index: int) -> Iterator[h5py.Group]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
         place = self._places[index]
         with self._files.reading(place.file) as file:
             group = file.get(place.group)
@@ -247,11 +255,16 @@ class Hdf5Reader(Reader):
 
     def _count(self, index: int) -> int:
         with self._reading(index) as group:
-            return len(self._dataset(group, self._action[0].path))
+            return self._steps(group)
+
+    def _steps(self, group: h5py.Group) -> int:
+        return self._require_rows(self._dataset(group, self._action[0].path), None)
 
     def _require_rows(self, dataset: h5py.Dataset, rows: int | None) -> int:
         """The steps of an episode: its actions, which observations may exceed by `extra_rows`."""
         steps = len(dataset) if rows is None else rows
+        if steps == 0:
+            raise DataError(f"{place_of(dataset)}: expected at least 1 step, got none. Leave this episode out.")
         if not steps <= len(dataset) <= steps + self.extra_rows:
             raise DataError(f"{place_of(dataset)}: expected {steps} rows as the action has, got {len(dataset)}.")
         return steps
@@ -270,10 +283,15 @@ class Hdf5Reader(Reader):
             columns.append(np.asarray(dataset[:rows], np.float32).reshape(rows, part.width))
         return np.concatenate(columns, axis=1) if columns else np.zeros((rows or 0, 0), np.float32)
 
-    def _frames(self, place: Place, camera: str, length: int) -> Hdf5Frames:
-        size = self.features.cameras[camera]
-        key = f"{place.group.rstrip('/')}/{self._cameras[camera]}"
-        return Hdf5Frames(self._files, place.file, key, length, size.height, size.width, **self._turn)
+    def _images(self, group: h5py.Group, index: int, steps: int) -> dict[str, Hdf5Frames]:
+        place, images = self._places[index], {}
+        for camera, path in self._cameras.items():
+            self._require_rows(self._dataset(group, path), steps)
+            key, size = f"{place.group.rstrip('/')}/{path}", self.features.cameras[camera]
+            images[camera] = Hdf5Frames(
+                self._files, place.file, key, steps, size.height, size.width, bgr=self._bgr, flip=self._flip
+            )
+        return images
 
 
 def known_fps(fps: float | None, path: Path, hint: str) -> float:

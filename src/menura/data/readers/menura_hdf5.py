@@ -96,6 +96,12 @@ class MenuraHdf5Reader(Hdf5Reader):
             return super().metadata(index)
         return {key: row[key] for key in ("success", "seed", "extra") if row.get(key) is not None}
 
+    def tasks(self) -> list[str]:
+        rows = [self._index.get(place.file.name) for place in self._places]
+        if self._task is not None or None in rows:
+            return super().tasks()
+        return [str(row["task"]) for row in rows if row is not None]
+
     def _count(self, index: int) -> int:
         row = self._index.get(self._places[index].file.name)
         return super()._count(index) if row is None else int(row["length"])
