@@ -79,6 +79,23 @@ class DatasetConfig(Section):
         return self
 
 
+class LayoutConfig(Section):
+    """Dimensions and cameras, by name and in order, of a mixture of datasets that differ; null where all agree."""
+
+    state: list[str] | None = None
+    action: list[str] | None = None
+    cameras: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _different_names(self) -> LayoutConfig:
+        for key in ("state", "action", "cameras"):
+            names = getattr(self, key) or []
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"expected different names in {key}, got {twice!r} twice")
+        return self
+
+
 class EnvConfig(ComponentConfig):
     """An environment; step limit, cameras and the like are arguments of its class."""
 
@@ -156,6 +173,7 @@ class TaskConfig(Section):
     """What is to be learnt: its data, its environment, its policy, its training."""
 
     datasets: list[DatasetConfig] = Field(default_factory=list)
+    layout: LayoutConfig | None = None
     policy: ComponentConfig
     env: EnvConfig | None = None
     expert: ComponentConfig | None = None

@@ -109,9 +109,9 @@ class Windows(Dataset[Batch]):
         self._stacked = None if store.stacked is None else np.asarray(store.stacked)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.store, self.observation_offsets, self.action_offsets, self._options())
+        return _rebuild, (type(self), self.store, self.observation_offsets, self.action_offsets, self.options())
 
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """The keyword arguments that make these windows again."""
         return {"episodes": self.episodes, "rows": self.rows, "identity": self.identity, "spaces": self.spaces}
 
@@ -201,7 +201,7 @@ class Windows(Dataset[Batch]):
 
     def restricted(self, episodes: Int64, rows: Int64 | None, identity: str) -> Windows:
         """Windows that begin at some of the rows of some of the episodes; `identity` says how they were chosen."""
-        options = {**self._options(), "episodes": episodes, "rows": rows, "identity": identity}
+        options = {**self.options(), "episodes": episodes, "rows": rows, "identity": identity}
         return type(self)(self.store, self.observation_offsets, self.action_offsets, **options)
 
     def shapes(self) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class Windows(Dataset[Batch]):
         kept = self.store.directory / f"statistics.{name}.{digest}.json"
         if kept.exists():
             return Statistics.from_dict(read_json(kept, DataError))
-        feature = self.features.state if name == "state" else self.features.action
+        feature = self.spaces.trained.state if name == "state" else self.spaces.trained.action
         builder = StatisticsBuilder(feature=f"{name} of {self.name!r}", names=feature.names if feature else None)
         for delivered in self._delivered(name):
             builder.update(delivered)
@@ -299,7 +299,7 @@ class Windows(Dataset[Batch]):
         return images
 
     def _of(self, episodes: Int64) -> Windows:
-        options = {**self._options(), "episodes": episodes}
+        options = {**self.options(), "episodes": episodes}
         return type(self)(self.store, self.observation_offsets, self.action_offsets, **options)
 
 

@@ -24,6 +24,7 @@ from menura.policies.needs import Needs, fill_config
 
 __all__ = [
     "BATCH_KEYS",
+    "MASKS",
     "Contract",
     "Needs",
     "build_policy",
@@ -45,10 +46,15 @@ BATCH_KEYS: Mapping[str, str] = {
     "actions": "(B, T, A) float32, or (B, A) without chunk_size",
     "is_pad": "(B, T) bool, or (B,) without chunk_size",
     "observation_is_pad": "(B, O) bool, with n_obs_steps > 1",
+    "state_mask": "(B, D) bool, with a layout: true where the row's dataset has the dimension",
+    "action_mask": "(B, A) bool, with a layout",
+    "image_mask": "(B, K) bool, with a layout: true where the row's dataset has the camera",
     "timestep": "(B,) int64",
     "dataset_id": "(B,) int64",
 }
 
+#: What says which part of a slot is there, in a mixture of datasets that differ -> the slot.
+MASKS: Mapping[str, str] = {"state_mask": "state", "action_mask": "actions", "image_mask": "image"}
 _TARGETS = ("actions", "is_pad")
 _PIXEL_AXES = 5  # (B, K, 3, H, W); image features have 2, or 3 with a time axis
 

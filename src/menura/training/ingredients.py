@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,17 +19,19 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
 from menura.config import ResolvedTask
+from menura.config.schema import DatasetConfig
 from menura.data import Mixture, Reader, Windows, collate, open_dataset, windows
 from menura.data.episode import Frames
 from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
 from menura.features import Features
-from menura.policies.contract import Contract, build_policy, require_policy_class
+from menura.policies.contract import MASKS, Contract, build_policy, require_policy_class
 from menura.policies.needs import Needs
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
+from menura.training.mixing import features_of, lay_out, require_masks
 from menura.training.sound_data import require_sound_data
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -45,6 +47,7 @@ class Ingredients:
         readers: the datasets, in the order of the processor's statistics.
         train, held_out: windows or mixtures of them; no evaluation, no `held_out`.
         features: what raw observations and physical actions mean.
+        fingerprints: dataset name -> digest of its content and its filter.
         augmentations: None where the task has none.
     """
 
@@ -52,14 +55,10 @@ class Ingredients:
     train: Windows | Mixture
     held_out: Windows | Mixture | None
     features: Features
+    fingerprints: dict[str, str]
     policy: PreTrainedModel
     processor: Processor
     augmentations: Augmentations | None
-
-    @cached_property
-    def fingerprints(self) -> dict[str, str]:
-        """Dataset name -> digest of its content."""
-        return {reader.name: reader.fingerprint() for reader in self.readers}
 
     @cached_property
     def golden(self) -> dict[str, Any]:
@@ -72,8 +71,8 @@ class Ingredients:
         observation: dict[str, Any] = {"task": [episode.task] * len(frames), "timestep": frames}
         if episode.state.shape[1]:
             observation["state"] = episode.state[rows]
-        if processor.required_cameras:
-            observation["images"] = {camera: _at(episode.images[camera], rows) for camera in processor.required_cameras}
+        if cameras := processor.required_cameras_of(0):
+            observation["images"] = {camera: _at(episode.images[camera], rows) for camera in cameras}
         return observation
 
 
@@ -87,7 +86,7 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
     require_policy_class(policy_class)
     readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
     _require_dataset_of_rollouts(task, [reader.name for reader in readers])
-    features = _common_features(readers)
+    features = features_of(task, readers)
     trained = _spaces(task, features).trained
     contract = Contract.of(policy_class)
     encoder = _image_encoder(task) if contract.uses_images else None
@@ -97,9 +96,15 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
     with _of_processor(task):
         require_current_observation(config.processor.action_type, policy.config)
     if config.trainer is None:  # a trainer of the user's own may provide more
-        _require_provided(contract, policy.config, features, encoder)
+        _require_provided(contract, policy.config, features, encoder, config.layout is not None)
+    cameras = Needs.of(policy.config).cameras(features) if contract.uses_images else ()
+    require_masks(task, contract, readers, features, cameras)
     require_sound_data(readers, allow_bad_data=allow_bad_data, cache_dir=config.data.cache_dir)
-    parts = [_windows(task, reader, policy.config, features, contract, encoder) for reader in readers]
+    parts = [
+        _windows(task, dataset, reader, policy.config, features, cameras, encoder)
+        for dataset, reader in zip(config.datasets, readers, strict=True)
+    ]
+    fingerprints = {part.name: part.fingerprint for part in parts}
     held_out: list[Windows] = []
     if hold_out:
         pairs = [part.split(max(HELD_OUT, 1 / len(part.episodes)), seed) for part in parts]
@@ -114,6 +119,7 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
         uses=("state", "image", "task") if contract.var_keyword else contract.keys,
         image_encoder=encoder,
         image_encoder_spec=_encoder_spec(task, encoder),
+        dataset_features=None if config.layout is None else [reader.features for reader in readers],
     )
     given = [dataset.weight for dataset in config.datasets if dataset.weight is not None]
     weights = given if len(given) == len(parts) else None  # all or none: the configuration sees to that
@@ -123,6 +129,7 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
         train=train,
         held_out=_joined(held_out, weights, seed) if held_out else None,
         features=features,
+        fingerprints=fingerprints,
         policy=policy,
         processor=processor,
         augmentations=_augmentations(task, processor, train),
@@ -147,27 +154,34 @@ def _at(frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _windows(
     task: ResolvedTask,
+    dataset: DatasetConfig,
     reader: Reader,
     policy_config: PretrainedConfig,
     features: Features,
-    contract: Contract,
+    cameras: Sequence[str],
     encoder: nn.Module | None,
 ) -> Windows:
     needs, data = Needs.of(policy_config), task.config.data
-    return windows(
+    own_cameras = (
+        cameras if task.config.layout is None else [name for name in cameras if name in reader.features.cameras]
+    )
+    items = windows(
         reader,
         needs.observation_offsets,
         needs.action_offsets,
-        cameras=needs.cameras(features) if contract.uses_images else (),
+        filter=None if dataset.filter is None else dataset.filter.model_dump(),
+        cameras=own_cameras,
         image_size=needs.image_size,
         resize=task.config.processor.resize,
         cache_dir=data.cache_dir,
         store=data.store,
         budget_bytes=data.store_budget_gb * 1e9,
-        image_encoder=encoder,  # type: ignore[arg-type]
-        encoder_fingerprint=None if encoder is None else _encoder_fingerprint(encoder),
+        image_encoder=encoder if own_cameras else None,  # type: ignore[arg-type]
+        encoder_fingerprint=None if encoder is None or not own_cameras else _encoder_fingerprint(encoder),
         spaces=_spaces(task, reader.features),
     )
+    feature_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
+    return lay_out(task, items, features, needs, cameras, feature_dim)
 
 
 def _spaces(task: ResolvedTask, features: Features) -> Spaces:
@@ -201,19 +215,8 @@ def _require_dataset_of_rollouts(task: ResolvedTask, names: list[str]) -> None:
         )
 
 
-def _common_features(readers: list[Reader]) -> Features:
-    first = readers[0].features
-    for reader in readers[1:]:
-        if differences := first.differences(reader.features):
-            raise FeatureMismatch(
-                f"datasets: expected {reader.name!r} to mean what {readers[0].name!r} means, got "
-                f"{'; '.join(differences)}. Train on them one by one, or convert one."
-            )
-    return first
-
-
 def _require_provided(
-    contract: Contract, policy_config: PretrainedConfig, features: Features, encoder: nn.Module | None
+    contract: Contract, policy_config: PretrainedConfig, features: Features, encoder: nn.Module | None, laid_out: bool
 ) -> None:
     """What `forward` requires is in the batches there will be."""
     needs = Needs.of(policy_config)
@@ -224,6 +227,8 @@ def _require_provided(
         provided.append("image" if encoder is None else "image_features")
     if len(needs.observation_offsets) > 1:
         provided.append("observation_is_pad")
+    if laid_out:
+        provided += [mask for mask, slot in MASKS.items() if slot in provided]
     contract.select(dict.fromkeys(provided))
 
 

@@ -57,6 +57,9 @@ class ACTPolicy(PreTrainedModel):
         image: Tensor | None = None,
         actions: Tensor | None = None,
         is_pad: Tensor | None = None,
+        state_mask: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        action_mask: Tensor | None = None,
     ) -> Tensor | dict[str, Tensor]:
         """The predicted chunk (B, T, A), or, when `actions` (B, T, A) is given, {'loss', 'l1_loss', 'kl_loss'}.
 
@@ -65,14 +68,21 @@ class ACTPolicy(PreTrainedModel):
             image: (B, K, 3, H, W).
             actions: what was demonstrated.
             is_pad: (B, T), true for the steps of `actions` that count for nothing.
+            state_mask: (B, S), false where a row has no such dimension: it is read as 0.
+            image_mask: (B, K), false where a row has no such camera: nothing attends to it.
+            action_mask: (B, A), false where a row has no such dimension: it is read as 0 and counts for nothing.
         """
+        if state is not None and state_mask is not None:
+            state = state * state_mask
         if actions is None:
-            return self.predict(state, image)
+            return self.predict(state, image, image_mask=image_mask)
+        if action_mask is not None:
+            actions = actions * action_mask[:, None]
         mean, log_variance = self.cvae_encoder(state, actions, is_pad)
         latent = mean
         if self.training:  # in evaluation the loss is that of the mean, so that it is the same every time
             latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        l1_loss = masked_l1(self.predict(state, image, latent), actions, is_pad)
+        l1_loss = masked_l1(self.predict(state, image, latent, image_mask), actions, is_pad, action_mask)
         kl_loss = kl_divergence(mean, log_variance)
         return {"loss": l1_loss + self.config.kl_weight * kl_loss, "l1_loss": l1_loss, "kl_loss": kl_loss}
 
@@ -92,17 +102,27 @@ class ACTPolicy(PreTrainedModel):
     @torch.no_grad()
     def select_action(self, obs_dict: dict[str, Any]) -> Tensor:
         """The chunk (B, T, A) in normalized units for `obs_dict['state']` and `obs_dict['image']`."""
-        return self.predict(obs_dict.get("state"), obs_dict.get("image"))
+        state, state_mask = obs_dict.get("state"), obs_dict.get("state_mask")
+        if state is not None and state_mask is not None:
+            state = state * state_mask
+        return self.predict(state, obs_dict.get("image"), image_mask=obs_dict.get("image_mask"))
 
-    def predict(self, state: Tensor | None, image: Tensor | None, latent: Tensor | None = None) -> Tensor:
-        """(B, S), (B, K, 3, H, W) and z (B, Z), by default 0 -> (B, T, A)."""
+    def predict(
+        self,
+        state: Tensor | None,
+        image: Tensor | None,
+        latent: Tensor | None = None,
+        image_mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, S), (B, K, 3, H, W) and z (B, Z), by default 0 -> (B, T, A); cameras may be missing (B, K)."""
         memory, positions = self._tokens(state, image, latent)
+        hidden = None if image_mask is None else self._hidden(image_mask, memory.shape[1])
         for layer in self.encoder:
-            memory = layer(memory, positions)
+            memory = layer(memory, positions, hidden)
         queries = self.queries.weight.expand(len(memory), -1, -1)  # (B, T, D)
         chunk = torch.zeros_like(queries)
         for layer in self.decoder:
-            chunk = layer(chunk, queries, memory, positions)
+            chunk = layer(chunk, queries, memory, positions, hidden)
         actions: Tensor = self.action_head(self.decoder_norm(chunk))
         return actions
 
@@ -129,6 +149,12 @@ class ACTPolicy(PreTrainedModel):
             grid = sine_positions_2d(height, width, self.config.hidden_size, like=maps)
             positions.append(grid.repeat(given.shape[1], 1))
         return torch.cat(tokens, dim=1), torch.cat(positions)
+
+    def _hidden(self, image_mask: Tensor, n_tokens: int) -> Tensor:
+        """(B, N) true for the tokens of cameras that are not there, (B, K)."""
+        n_others = len(self.token_positions.weight)
+        of_cameras = (~image_mask).repeat_interleave((n_tokens - n_others) // image_mask.shape[1], dim=1)
+        return torch.cat((of_cameras.new_zeros(len(image_mask), n_others), of_cameras), dim=1)
 
 
 class CVAEEncoder(nn.Module):
@@ -165,9 +191,15 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=-1).mean()
 
 
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T); 0 when all are."""
-    error = (predicted - actions).abs().mean(dim=-1)  # (B, T)
+def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
+    are there (B, A); 0 when all steps are padding."""
+    error = (predicted - actions).abs()  # (B, T, A)
+    if action_mask is None:
+        error = error.mean(dim=-1)  # (B, T)
+    else:
+        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
+        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
     if is_pad is None:
         return error.mean()
     valid = (~is_pad).to(error.dtype)

@@ -95,10 +95,17 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.cross_attention = Attention(config)
         self.feedforward = FeedForward(config)
 
-    def forward(self, x: Tensor, queries: Tensor, memory: Tensor, memory_positions: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        queries: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        is_pad: Tensor | None = None,
+    ) -> Tensor:
         if self.self_attention is not None:
             x = self.self_attention(x, queries, x, queries)
-        mixed: Tensor = self.feedforward(self.cross_attention(x, queries, memory, memory_positions))
+        mixed: Tensor = self.feedforward(self.cross_attention(x, queries, memory, memory_positions, is_pad))
         return mixed
 
 

@@ -46,28 +46,46 @@ class CNNMLPPolicy(PreTrainedModel):
         image: Tensor | None = None,
         actions: Tensor | None = None,
         is_pad: Tensor | None = None,
+        state_mask: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        action_mask: Tensor | None = None,
     ) -> Tensor | dict[str, Tensor]:
-        """The predicted chunk (B, T, A), or {'loss'} when `actions` (B, T, A) is given; `is_pad` (B, T) masks it."""
-        predicted = self.predict(state, image)
-        return predicted if actions is None else {"loss": masked_l1(predicted, actions, is_pad)}
+        """The predicted chunk (B, T, A), or {'loss'} when `actions` (B, T, A) is given.
+
+        `is_pad` (B, T) and, of datasets that differ, `action_mask` (B, A) say which of it counts; what `state_mask`
+        (B, D) and `image_mask` (B, K) lack is read as 0.
+        """
+        predicted = self.predict(state, image, state_mask, image_mask)
+        return predicted if actions is None else {"loss": masked_l1(predicted, actions, is_pad, action_mask)}
 
     @torch.no_grad()
     def select_action(self, obs_dict: dict[str, Any]) -> Tensor:
         """The chunk (B, T, A) in normalized units for `obs_dict['state']` and `obs_dict['image']`."""
-        return self.predict(obs_dict.get("state"), obs_dict.get("image"))
+        keys = ("state", "image", "state_mask", "image_mask")
+        return self.predict(*(obs_dict.get(key) for key in keys))
 
-    def predict(self, state: Tensor | None, image: Tensor | None) -> Tensor:
-        """(B, [O,] D) and (B, [O,] K, 3, H, W) -> (B, T, A)."""
+    def predict(
+        self,
+        state: Tensor | None,
+        image: Tensor | None,
+        state_mask: Tensor | None = None,
+        image_mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, [O,] D) and (B, [O,] K, 3, H, W), and what of them is there (B, D) and (B, K), -> (B, T, A)."""
         parts: list[Tensor] = []
         if self.encoder is not None:
             if image is None:
                 raise ValueError(f"CNNMLPPolicy: expected images of {self.config.camera_names}, got none.")
             points = self.encoder(image.flatten(0, -4))  # (B·O·K, 3, H, W) -> (B·O·K, 2C)
-            parts.append(points.reshape(len(image), -1))
+            points = points.reshape(len(image), -1, self.n_cameras, points.shape[-1])  # (B, O, K, 2C)
+            if image_mask is not None:
+                points = points * image_mask[:, None, :, None]
+            parts.append(points.flatten(1))
         if self.config.state_dim:
             if state is None:
                 raise ValueError(f"CNNMLPPolicy: expected a state of width {self.config.state_dim}, got none.")
-            parts.append(state.flatten(1))
+            steps = state.reshape(len(state), -1, self.config.state_dim)  # (B, O, D)
+            parts.append((steps if state_mask is None else steps * state_mask[:, None]).flatten(1))
         flat: Tensor = self.head(torch.cat(parts, dim=1))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
 
@@ -107,9 +125,15 @@ def spatial_softmax(maps: Tensor) -> Tensor:
     return torch.stack((x, y), dim=-1).flatten(1)
 
 
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T); 0 when all are."""
-    error = (predicted - actions).abs().mean(dim=-1)  # (B, T)
+def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
+    are there (B, A); 0 when all steps are padding."""
+    error = (predicted - actions).abs()  # (B, T, A)
+    if action_mask is None:
+        error = error.mean(dim=-1)  # (B, T)
+    else:
+        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
+        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
     if is_pad is None:
         return error.mean()
     valid = (~is_pad).to(error.dtype)

@@ -74,26 +74,43 @@ class MLPPolicy(PreTrainedModel):
             module.reset_parameters()  # PyTorch's own, uniform in 1/sqrt(fan_in); transformers' is normal(0, 0.02)
 
     def forward(
-        self, state: Tensor, actions: Tensor | None = None, is_pad: Tensor | None = None
+        self,
+        state: Tensor,
+        actions: Tensor | None = None,
+        is_pad: Tensor | None = None,
+        state_mask: Tensor | None = None,
+        action_mask: Tensor | None = None,
     ) -> Tensor | dict[str, Tensor]:
-        """The predicted chunk (B, T, A), or {'loss'} when `actions` (B, T, A) is given; `is_pad` (B, T) masks it."""
-        predicted = self.predict(state)
-        return predicted if actions is None else {"loss": masked_l1(predicted, actions, is_pad)}
+        """The predicted chunk (B, T, A), or {'loss'} when `actions` (B, T, A) is given.
+
+        `is_pad` (B, T) and, of datasets that differ, `action_mask` (B, A) say which of it counts; what `state_mask`
+        (B, D) lacks is read as 0.
+        """
+        predicted = self.predict(state, state_mask)
+        return predicted if actions is None else {"loss": masked_l1(predicted, actions, is_pad, action_mask)}
 
     @torch.no_grad()
     def select_action(self, obs_dict: dict[str, Any]) -> Tensor:
         """The chunk (B, T, A) in normalized units for `obs_dict['state']`."""
-        return self.predict(obs_dict["state"])
+        return self.predict(obs_dict["state"], obs_dict.get("state_mask"))
 
-    def predict(self, state: Tensor) -> Tensor:
-        """(B, D) or (B, O, D) -> (B, T, A)."""
+    def predict(self, state: Tensor, state_mask: Tensor | None = None) -> Tensor:
+        """(B, D) or (B, O, D), and what of it is there (B, D), -> (B, T, A)."""
+        if state_mask is not None:
+            state = state * (state_mask if state.dim() == 2 else state_mask[:, None])
         flat: Tensor = self.action_head(self.backbone(state.flatten(1)))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
 
 
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T); 0 when all are."""
-    error = (predicted - actions).abs().mean(dim=-1)  # (B, T)
+def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
+    are there (B, A); 0 when all steps are padding."""
+    error = (predicted - actions).abs()  # (B, T, A)
+    if action_mask is None:
+        error = error.mean(dim=-1)  # (B, T)
+    else:
+        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
+        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
     if is_pad is None:
         return error.mean()
     valid = (~is_pad).to(error.dtype)
