@@ -12,6 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = {
     "cli": ["--rounds", "1"],
+    "open_dataset": ["--episodes", "30", "--frames", "4", "--rounds", "1"],
     "trainer": ["--blocks", "2", "--steps", "2"],
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
 }

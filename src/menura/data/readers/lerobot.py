@@ -45,7 +45,7 @@ from menura.features import CameraFeature, Features, VectorFeature
 
 _BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
 _NO_NUMBERS = frozenset({"string", "image", "video", "language"})
-_OPEN_FILES = 8
+_OPEN_FILES = 4  # their footers may take tens of megabytes each
 
 
 class LeRobotReader(Reader):

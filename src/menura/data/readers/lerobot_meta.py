@@ -178,7 +178,8 @@ def read_episodes(root: Path, video_keys: list[str]) -> EpisodeTable:
     tables: list[pa.Table] = []
     own: list[Mapping[str, Any]] = []
     for path in paths:
-        with open_parquet(path) as file:
+        # A few columns of very many: a map would keep the pages between them resident too.
+        with open_parquet(path, memory_map=False) as file:
             present = set(file.schema_arrow.names)
             missing = [column for column in (*columns, *video_columns) if column not in present]
             if missing:
@@ -249,10 +250,10 @@ def read_tasks(root: Path) -> list[str]:
     return [by_index.get(index, "") for index in range(max(by_index, default=-1) + 1)]
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """The file, memory-mapped; DataError where it is absent or has no footer."""
+def open_parquet(path: Path, *, memory_map: bool = True) -> pq.ParquetFile:
+    """The file; DataError where it is absent or has no footer."""
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path, memory_map=memory_map)
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected a file, found none. Fetch the dataset again.") from error
     except (pa.ArrowInvalid, OSError) as error:
