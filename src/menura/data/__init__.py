@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from menura.data.checking import Finding, Report, check_dataset
     from menura.data.collate import collate
+    from menura.data.compaction import compact
     from menura.data.episode import Episode
     from menura.data.hdf5_writer import Hdf5Writer
     from menura.data.mixture import Mixture
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from menura.data.readers.base import Reader
     from menura.data.readers.lerobot import LeRobotReader
     from menura.data.readers.user import UserReader
+    from menura.data.recorder import Recorder
     from menura.data.sampler import EpochSampler
     from menura.data.statistics import Statistics, StatisticsBuilder, compute_statistics
     from menura.data.store import Store, build_store
@@ -33,6 +35,7 @@ _LAZY = {
     "LeRobotWriter": "menura.data.writer",
     "Mixture": "menura.data.mixture",
     "Reader": "menura.data.readers.base",
+    "Recorder": "menura.data.recorder",
     "Report": "menura.data.checking",
     "Statistics": "menura.data.statistics",
     "StatisticsBuilder": "menura.data.statistics",
@@ -42,6 +45,7 @@ _LAZY = {
     "build_store": "menura.data.store",
     "check_dataset": "menura.data.checking",
     "collate": "menura.data.collate",
+    "compact": "menura.data.compaction",
     "compute_statistics": "menura.data.statistics",
     "open_dataset": "menura.data.opening",
     "windows": "menura.data.windows",
@@ -56,6 +60,7 @@ __all__ = [
     "LeRobotWriter",
     "Mixture",
     "Reader",
+    "Recorder",
     "Report",
     "Statistics",
     "StatisticsBuilder",
@@ -65,6 +70,7 @@ __all__ = [
     "build_store",
     "check_dataset",
     "collate",
+    "compact",
     "compute_statistics",
     "open_dataset",
     "windows",

@@ -36,10 +36,11 @@ from menura.data.statistics import StatisticsBuilder
 from menura.data.written import Written, nothing_written, remove_leftovers, take_up
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
-from menura.files import read_json, replacing, write_json
+from menura.files import read_json, recover_directory, replacing, write_json
 
 # Times are float32 in the format; a tenth of a frame is far above its rounding and far below a jitter worth keeping.
 _TIME_TOLERANCE = 0.1
+LOCK = ".menura.lock"
 
 
 class LeRobotWriter:
@@ -86,7 +87,7 @@ class LeRobotWriter:
         self._specs = feature_specs(features, self._codec)
         self._schema = data_schema(self._specs)
         self._recorder: Recorder | None = None
-        self._lock = filelock.FileLock(self.root / ".menura.lock", timeout=0)
+        self._lock = filelock.FileLock(self.root / LOCK, timeout=0)
         self._written = self._open(resume)
         self._write_info()
 
@@ -289,6 +290,7 @@ class LeRobotWriter:
     # Opening
 
     def _open(self, resume: bool) -> Written:
+        recover_directory(self.root)
         existing = any(path.is_file() and not path.name.startswith(".") for path in self.root.rglob("*"))
         if existing and not resume:
             raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from menura.cli.data import check, convert, delete, info, merge, rename, split, stats, trim
+from menura.cli.data import check, compact, convert, delete, info, merge, rename, split, stats, trim
 
 app = typer.Typer(help="Look at datasets, check them, make new ones of old ones.", no_args_is_help=True)
 app.command("info")(info.info)
@@ -16,3 +16,4 @@ app.command("split")(split.split)
 app.command("trim")(trim.trim)
 app.command("delete")(delete.delete)
 app.command("rename")(rename.rename)
+app.command("compact")(compact.compact)
