@@ -109,7 +109,8 @@ def take(seed: int) -> Take:
     rng = np.random.default_rng(seed)
     length = int(rng.integers(80, 130))
     target = np.stack([smooth(rng, length, -1, 1) for _ in JOINTS], axis=1)
-    close, open_ = sorted(rng.choice(np.arange(15, length - 15), 2, replace=False))
+    close = int(rng.integers(15, length // 2))
+    open_ = int(rng.integers(close + 15, length - 10))
     gripper = np.full(length, 0.08)
     gripper[close:open_] = 0.0
     action = np.column_stack([target, gripper])

@@ -69,9 +69,10 @@ class Constant:
         odd = still.any(axis=0) & ~constant & (still.sum(axis=0) <= max(1, STILL_IN * len(still)))
         for number in np.flatnonzero(odd) if len(still) >= STILL_OF else ():
             places = tuple(Place(self._episodes[row]) for row in np.flatnonzero(still[:, number]))
+            gripper = bool(self._context.grippers(feature)[number])  # which may have been left alone
             yield Finding(
                 "stuck",
-                "warning",
+                "note" if gripper else "warning",
                 f"never changes here, but does in {len(still) - len(places)} of {len(still)} episodes",
                 f"Look at them; if a sensor hung: {delete(places)}",
                 0.7,
