@@ -190,6 +190,12 @@ def test_nan_is_refused(tmp_path: Path, part: str) -> None:
         writer.add_episode(episode)
 
 
+@pytest.mark.parametrize("extra", [{"a": np.zeros(2)}, {"a": float("nan")}])
+def test_facts_that_json_cannot_hold(tmp_path: Path, extra: Any) -> None:
+    with Hdf5Writer(tmp_path, FEATURES) as writer, pytest.raises(DataError, match="extra: expected what JSON can hold"):
+        writer.add_episode(replace(make_episode(0), extra=extra))
+
+
 def test_a_failing_camera_leaves_nothing(tmp_path: Path) -> None:
     class Broken:
         shape = (5, 32, 48, 3)

@@ -93,7 +93,7 @@ class Hdf5Writer:
 
         Raises:
             FeatureMismatch: its widths, cameras, sizes or rate are not the dataset's.
-            DataError: a value that is not finite.
+            DataError: a value that is not finite, or facts that JSON cannot hold.
         """
         self._require_match(episode)
         file = self.root / _file_name(len(self))
@@ -130,6 +130,10 @@ class Hdf5Writer:
             bad = np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(episode), -1).all(axis=1))
             if len(bad):
                 raise DataError(f"{what}: {part}: expected finite numbers, got NaN or infinity at step {bad[0]}.")
+        try:
+            json.dumps(_facts(episode), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{what}: extra: expected what JSON can hold, got {error}.") from error
 
     def _write(self, path: Path, episode: Episode) -> None:
         # Version 1.10 of the file format is the first whose attributes may exceed 64 kB.
@@ -137,7 +141,7 @@ class Hdf5Writer:
             file.attrs["format"] = FORMAT
             file.attrs["version"] = VERSION
             file.attrs["features"] = json.dumps(self._described)
-            file.attrs["episode"] = json.dumps(_facts(episode), allow_nan=False)
+            file.attrs["episode"] = json.dumps(_facts(episode))
             file.create_dataset(TIMESTAMPS, data=np.asarray(episode.timestamps, np.float64))
             file.create_dataset(ACTION, data=episode.action)
             if self.features.state is not None:

@@ -170,7 +170,8 @@ def gather(dataset: h5py.Dataset, numbers: NDArray[np.int64]) -> NDArray[Any]:
     pieces = []
     for piece in np.split(wanted, np.flatnonzero(apart) + 1):
         first, last = int(piece[0]), int(piece[-1])
-        pieces.append(dataset[first : last + 1][piece - first])
+        read = dataset[first : last + 1]
+        pieces.append(read if len(read) == len(piece) else read[piece - first])
     rows: NDArray[Any] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     return rows if np.array_equal(back, np.arange(len(rows))) else rows[back]
 

@@ -116,8 +116,8 @@ class RobomimicReader(Hdf5Reader):
     def part_feature(self, what: str, part: Part) -> VectorFeature:
         if what == "action":
             return action_feature(part.key, part.width, self._kwargs)
-        if part.key == "object":
-            return object_feature(part.width)
+        if part.key in ("object", "states"):
+            return object_feature(part.key, part.width)
         return state_feature(part.key, part.width, self._kwargs)
 
     def described(self, features: Features, group: h5py.Group) -> Features:
@@ -158,14 +158,19 @@ def _demos(file: h5py.File, mask: str | None) -> list[str]:
 
 
 def _common_rate(fps: float | None, described: Mapping[Path, Mapping[str, Any]], path: Path, hint: str) -> float:
-    if fps is not None:
-        return known_fps(fps, path, hint)
-    rates = {file: (args.get("env_kwargs") or {}).get("control_freq") for file, args in described.items()}
-    first = next(iter(rates.values()))
-    for file, rate in rates.items():
-        if rate != first:
-            raise DataError(f"{file}: control_freq: expected {first} as the other files have, got {rate}.")
-    return known_fps(first, path, hint)
+    """The rate of all files, which must have their actions' meaning in common, too."""
+    kwargs = {file: args.get("env_kwargs") or {} for file, args in described.items()}
+    rates = {file: args.get("control_freq") if fps is None else fps for file, args in kwargs.items()}
+    _require_equal("control_freq", rates)
+    _require_equal("control space and type", {file: control_of(args) for file, args in kwargs.items()})
+    return known_fps(next(iter(rates.values())), path, hint)
+
+
+def _require_equal(what: str, values: Mapping[Path, Any]) -> None:
+    first = next(iter(values.values()))
+    for file, value in values.items():
+        if value != first:
+            raise DataError(f"{file}: {what}: expected {first} as the other files have, got {value}.")
 
 
 def _success(group: h5py.Group, sparse: bool) -> bool | None:

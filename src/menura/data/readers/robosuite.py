@@ -84,9 +84,10 @@ def state_feature(key: str, width: int, kwargs: Mapping[str, Any]) -> VectorFeat
     return VectorFeature(names)
 
 
-def object_feature(width: int) -> VectorFeature:
-    """`object`: positions and orientations of the objects, which a blind policy must not see."""
-    names = tuple(f"object_{i}" for i in range(width))
+def object_feature(key: str, width: int) -> VectorFeature:
+    """What holds the objects' positions and orientations, which a blind policy must not see: `object`, and the whole
+    simulator's `states`."""
+    names = tuple(f"{key}_{i}" for i in range(width))
     return VectorFeature(names, object_names=names)
 
 
