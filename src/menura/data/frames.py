@@ -45,6 +45,10 @@ class LazyFrames:
         """The frames of these numbers: (n, H, W, 3)."""
         raise NotImplementedError
 
+    def read_into(self, out: UInt8, numbers: NDArray[np.int64]) -> None:
+        """Put the frames of these numbers into `out` (n, H, W, 3), which may be part of a larger array."""
+        out[:] = self.read(numbers)
+
     @property
     def nbytes(self) -> int:
         """What these frames hold in memory now, for whoever keeps many of them."""

@@ -51,23 +51,24 @@ class JpegFrames(LazyFrames):
         self._source = source
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
-        wanted, places = np.unique(numbers, return_inverse=True)
-        frames = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        self.read_into(frames, numbers)
+        return frames
 
+    def read_into(self, out: UInt8, numbers: NDArray[np.int64]) -> None:
         def decode(row: int) -> None:
-            number = int(wanted[row])
+            number = int(numbers[row])
             encoded = self._blob[self._offsets[number] : self._offsets[number + 1]].tobytes()
-            frames[row] = decode_picture(encoded, f"{self._source}, frame {number}")
+            out[row] = decode_picture(encoded, f"{self._source}, frame {number}")
 
-        in_threads(decode, range(len(wanted)), reading_threads())
-        return in_places(frames, places)
+        in_threads(decode, range(len(numbers)), reading_threads())
 
 
 class SourceFrames(LazyFrames):
     """Frames that the reader decodes and `resize_images` shapes whenever they are asked for.
 
-    Frames of video files are found by file and number, each file's in the file's order; other sources are asked
-    episode by episode, and those used last stay in memory.
+    Frames of video files are found by file and number, each file's in the file's order, straight into their place;
+    other sources are asked episode by episode, and those used last stay in memory.
 
     Args:
         reader: the dataset's.
@@ -91,16 +92,26 @@ class SourceFrames(LazyFrames):
         self._episodes: OrderedDict[int, Frames] = OrderedDict()
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
-        wanted, places = np.unique(numbers, return_inverse=True)
-        frames = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        for first in range(0, len(wanted), self._block):
-            rows = slice(first, first + self._block)
-            frames[rows] = resized(self._read_block(wanted[rows]), self.shape[1:3], self._resize)
-        return in_places(frames, places)
+        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        self.read_into(frames, numbers)
+        return frames
 
-    def _read_block(self, numbers: NDArray[np.int64]) -> UInt8:
-        """Frames of increasing numbers, as the source has them."""
-        block = np.empty((len(numbers), *self._source_shape), np.uint8)
+    def read_into(self, out: UInt8, numbers: NDArray[np.int64]) -> None:
+        if self._resize is None or self.shape[1:] == self._source_shape:
+            self._read_as_they_are(out, numbers)
+            return
+        wanted, places = np.unique(numbers, return_inverse=True)
+        by_place = np.argsort(places, kind="stable")
+        bounds = np.searchsorted(places[by_place], np.arange(len(wanted) + 1))
+        for first in range(0, len(wanted), self._block):
+            last = min(first + self._block, len(wanted))
+            block = np.empty((last - first, *self._source_shape), np.uint8)
+            self._read_as_they_are(block, wanted[first:last])
+            rows = by_place[bounds[first] : bounds[last]]
+            out[rows] = resized(block, self.shape[1:3], self._resize)[places[rows] - first]
+
+    def _read_as_they_are(self, out: UInt8, numbers: NDArray[np.int64]) -> None:
+        """Frames at the size of the source."""
         episodes = np.searchsorted(self._starts, numbers, side="right") - 1
         in_files: dict[Path, list[Wanted]] = {}
         for episode in np.unique(episodes).tolist():
@@ -110,14 +121,13 @@ class SourceFrames(LazyFrames):
                 source.verify()
                 in_files.setdefault(source.path, []).append(Wanted(source.path, source.start + local, rows))
             elif source.shape[1:] == self._source_shape:
-                block[rows] = source[local]
+                out[rows] = source[local]
             else:
                 raise DataError(
                     f"Dataset {self._reader.name!r}, episode {episode}, camera {self._camera!r}: expected frames "
                     f"{self._source_shape} as its features say, got {source.shape[1:]}. Fetch it again."
                 )
-        read_into(block, [Wanted.joined(parts) for parts in in_files.values()], reading_threads())
-        return block
+        read_into(out, [Wanted.joined(parts) for parts in in_files.values()], reading_threads())
 
     def _episode(self, index: int) -> Frames:
         """The frames of an episode; those used last are kept, in bounds of number and memory."""
@@ -131,11 +141,6 @@ class SourceFrames(LazyFrames):
 
     def _held(self) -> int:
         return sum(int(getattr(frames, "nbytes", 0)) for frames in self._episodes.values())
-
-
-def in_places(frames: UInt8, places: NDArray[np.int64]) -> UInt8:
-    """`frames[places]`, or `frames` themselves where that is the same."""
-    return frames if np.array_equal(places, np.arange(len(frames))) else frames[places]
 
 
 def reading_threads() -> int:

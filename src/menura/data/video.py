@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -98,11 +98,11 @@ def _runs(out: UInt8, wanted: Wanted) -> Iterator[Callable[[], None]]:
             f"got {index.height} x {index.width}. Fetch it again or remove its episodes."
         )
     by_place = np.argsort(places, kind="stable")
-    rows, ends = wanted.rows[by_place], np.cumsum(np.bincount(places))
+    # The rows of each frame: mostly one, more where a frame was asked for more than once.
+    bounds = [0, *np.cumsum(np.bincount(places)).tolist()]
+    rows = [wanted.rows[by_place[start:stop]] for start, stop in pairwise(bounds)]
     for run in index.runs(frames):
-        # The rows of each frame of the run: mostly one, more where a frame was asked for more than once.
-        rows_of = np.split(rows[: ends[run.stop - 1]], ends[: run.stop - 1])[run.start :]
-        yield partial(_read_run, out, wanted.path, frames[run], rows_of)
+        yield partial(_read_run, out, wanted.path, frames[run], rows[run])
 
 
 def _read_run(out: UInt8, path: Path, frames: NDArray[np.int64], rows_of: Sequence[NDArray[np.int64]]) -> None:

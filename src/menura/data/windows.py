@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from menura.data.episode import UInt8
+from menura.data.frames import LazyFrames
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
@@ -290,13 +291,20 @@ class Windows(Dataset[Batch]):
         """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
         if self._stacked is not None:
             return self._stacked.take(rows, axis=0)
-        images = {
-            camera: np.asarray(frames[rows.ravel()]).reshape(*rows.shape, *frames.shape[1:])
-            for camera, frames in self.store.images.items()
-        }
-        if len({frames.shape for frames in images.values()}) == 1:
-            return np.stack(list(images.values()), axis=-4)
-        return images
+        flat, store = rows.ravel(), self.store.images
+        sizes = {frames.shape[1:] for frames in store.values()}
+        if len(sizes) > 1:
+            return {
+                camera: np.asarray(frames[flat]).reshape(*rows.shape, *frames.shape[1:])
+                for camera, frames in store.items()
+            }
+        stacked = np.empty((len(flat), len(store), *sizes.pop()), np.uint8)
+        for place, frames in enumerate(store.values()):
+            if isinstance(frames, LazyFrames):
+                frames.read_into(stacked[:, place], flat)
+            else:
+                stacked[:, place] = frames[flat]
+        return stacked.reshape(*rows.shape, *stacked.shape[1:])
 
     def _of(self, episodes: Int64) -> Windows:
         options = {**self.options(), "episodes": episodes}
