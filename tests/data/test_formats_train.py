@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import menura
-from menura.data import Episode, Hdf5Writer
+from menura.data import Episode, Hdf5Writer, LeRobotWriter
 from menura.features import CameraFeature, Features, VectorFeature
 
 Spec = dict[str, Any]
@@ -73,6 +73,65 @@ def rlds(directory: Path, request: pytest.FixtureRequest) -> Spec:
     return {"path": str(path), "args": {"fps": 5}, "keys": {"action": action}}
 
 
+def lerobot_v3(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """As LeRobot 0.6.1 wrote it, some episodes of it, with a camera renamed."""
+    path = Path(__file__).parents[1] / "fixtures/lerobot/lerobot_v3_many_files"
+    return {"path": str(path), "args": {"episodes": [5, 2]}, "keys": {"images": {"front": "top"}}}
+
+
+def lerobot_v2(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """As LeRobot 0.3.3 wrote it, with a scalar as part of the state."""
+    path = Path(__file__).parents[1] / "fixtures/lerobot/lerobot_v21"
+    return {"path": str(path), "keys": {"state": ["observation.state", "next.reward"]}}
+
+
+def lerobot_written(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """As we write it."""
+    features = Features(state=VectorFeature(("x",)), action=VectorFeature(("dx", "dy")), fps=10)
+    rng = np.random.default_rng(0)
+    with LeRobotWriter(directory / "written", features) as writer:
+        for _ in range(3):
+            writer.add_episode(Episode(rng.normal(size=(6, 1)), rng.normal(size=(6, 2)), fps=10))
+    return {"path": str(directory / "written")}
+
+
+def zarr(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    """A replay buffer without a rate, with frames in 0 … 1."""
+    package = pytest.importorskip("zarr", reason="pip install 'menura[zarr]'")
+    rng = np.random.default_rng(0)
+    arrays = {
+        "data/img": rng.uniform(size=(12, 16, 16, 3)).astype(np.float32),
+        "data/state": rng.normal(size=(12, 3)).astype(np.float32),
+        "data/action": rng.normal(size=(12, 2)).astype(np.float32),
+        "meta/episode_ends": np.array([5, 12]),
+    }
+    for name, array in arrays.items():
+        package.save_array(str(directory / "buffer.zarr" / name), array)
+    return {"path": str(directory / "buffer.zarr"), "args": {"fps": 12}}
+
+
+def users_class(directory: Path, request: pytest.FixtureRequest) -> Spec:
+    (directory / "dataset").mkdir()
+    (directory / "dataset/walks.py").write_text(WALKS)
+    return {"class": "Walks", "args": {"episodes": 3}}
+
+
+WALKS = """
+import numpy as np
+from menura.data import Episode
+
+class Walks:
+    def __init__(self, episodes):
+        self.episodes = episodes
+
+    def __len__(self):
+        return self.episodes
+
+    def episode(self, index):
+        steps = np.random.default_rng(index).normal(size=(6, 2))
+        return Episode(steps.cumsum(axis=0), steps, fps=10)
+"""
+
 FORMATS: list[Callable[[Path, pytest.FixtureRequest], Spec]] = [
     aloha,
     robomimic,
@@ -81,6 +140,11 @@ FORMATS: list[Callable[[Path, pytest.FixtureRequest], Spec]] = [
     minari,
     menura_hdf5,
     rlds,
+    lerobot_v3,
+    lerobot_v2,
+    lerobot_written,
+    zarr,
+    users_class,
 ]
 
 
