@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from menura.config.schema import ProcessorConfig
 from menura.errors import CheckpointError, ContractError, FeatureMismatch, MenuraError
-from menura.features import CameraFeature, Features, VectorFeature
+from menura.features import CameraFeature, Features, Rotation, VectorFeature
 from menura.meta_policy import MetaPolicy, OpenLoop, TemporalEnsemble
 from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
@@ -310,6 +310,27 @@ class TestTemporalEnsemble:
         session.select_action(states(1, 2))
         session.reset()
         np.testing.assert_array_equal(session.select_action(states(0, 2)), first)
+
+
+class Flipping(Tiny):
+    """Says the same half turn each time, as q and as -q in turn."""
+
+    def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
+        sign = 1.0 - 2.0 * (obs_dict["timestep"] % 2)
+        return torch.tensor([0.0, 1.0, 0.0, 0.0]) * sign[:, None, None] * torch.ones(len(sign), 6, 1)
+
+
+def test_the_ensemble_averages_rotations_as_rotations() -> None:
+    names = ("qw", "qx", "qy", "qz")
+    features = Features(
+        FEATURES.state, VectorFeature(names, rotations=(Rotation(names, "quat_wxyz"),)), fps=10.0, control_space="ee"
+    )
+    model = Flipping(TinyConfig())
+    statistics = {"demos": {"state": rows_of(2), "action": rows_of(4)}}
+    processor = Processor.build(ProcessorConfig(action="identity"), features, statistics, model.config, uses=("state",))
+    session = MetaPolicy(model, processor).session(1, execution=TemporalEnsemble(0.0))
+    for step in range(8):
+        assert session.select_action(states(step, 1))[0] == pytest.approx([0, 1, 0, 0])
 
 
 class Sampler(Tiny):

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from menura.errors import ContractError
+from menura.features import Features, VectorFeature
+from menura.processing.rotations import average as average_rotation
 
 Float32 = NDArray[np.float32]
 Observation = Mapping[str, Any]
@@ -32,6 +34,7 @@ class TemporalEnsemble:
     """Predict at every step and average what all chunks say of this step, with weights exp(-coefficient * i).
 
     i = 0 is the oldest prediction (Zhao et al. 2023, arXiv:2304.13705, algorithm 2; the paper's coefficient is 0.01).
+    Rotations that the features name are averaged as rotations: a quaternion and its negative are the same.
     """
 
     coefficient: float = 0.01
@@ -47,6 +50,8 @@ class Predictor(Protocol):
     n_action_steps: int
     observation_offsets: tuple[int, ...]
 
+    @property
+    def features(self) -> Features: ...
     def predict(
         self,
         obs: Observation,
@@ -92,8 +97,12 @@ class _Ensemble:
 
     due = True
 
-    def __init__(self, coefficient: float) -> None:
+    def __init__(self, coefficient: float, action: VectorFeature) -> None:
         self.coefficient = coefficient
+        self.rotations = [
+            (rotation.representation, [action.names.index(name) for name in rotation.names])
+            for rotation in action.rotations
+        ]
         self.ring: Float32 | None = None  # (T, T, A): slot, step of the chunk
         self.count = 0
 
@@ -113,6 +122,8 @@ class _Ensemble:
         predictions = self.ring[(self.count - 1 - ages) % length, ages]  # (n, A)
         weights = self.weights[: len(ages)]
         average: Float32 = ((weights @ predictions) / weights.sum()).astype(np.float32)
+        for representation, places in self.rotations:
+            average[places] = average_rotation(predictions[:, places], weights, representation)
         return average[None]
 
 
@@ -215,7 +226,7 @@ class Session:
 
     def _new_row(self, seed: int | None) -> _Row:
         if isinstance(self.execution, TemporalEnsemble):
-            executor: _Chunk | _Ensemble = _Ensemble(self.execution.coefficient)
+            executor: _Chunk | _Ensemble = _Ensemble(self.execution.coefficient, self.policy.features.action)
         else:
             executor = _Chunk(self._limit)
         return _Row(executor, self.policy.generator(seed))
