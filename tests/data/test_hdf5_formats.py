@@ -171,6 +171,21 @@ def test_robomimic_low_dim_has_the_object(tmp_path: Path, make_robomimic: Make) 
     np.testing.assert_allclose(reader.episode(0).state[:, 9:], wrote[0]["object"], rtol=1e-6)
 
 
+def test_robomimic_of_unknown_observations(tmp_path: Path, make_robomimic: Make) -> None:
+    """A state is neither guessed nor silently left out; pictures alone are enough."""
+    make_robomimic(tmp_path / "x.hdf5", [3])
+    with h5py.File(tmp_path / "x.hdf5", "a") as file:
+        obs = file["data/demo_0/obs"]
+        obs.move("robot0_eef_pos", "arm_position")
+        del obs["robot0_eef_quat"], obs["robot0_gripper_qpos"]
+    with pytest.raises(DataError, match=r"expected a state that is known by its name, got .*Say which: keys\.state"):
+        open_dataset(tmp_path / "x.hdf5")
+    assert open_dataset(tmp_path / "x.hdf5", keys={"state": "arm_position"}).features.state_dim == 3
+    with h5py.File(tmp_path / "x.hdf5", "a") as file:
+        del file["data/demo_0/obs/arm_position"], file["data/demo_0/obs/object"]
+    assert open_dataset(tmp_path / "x.hdf5").features.state is None
+
+
 def test_robomimic_absolute_actions(lift: tuple[Path, list[dict[str, Any]]]) -> None:
     with h5py.File(lift[0], "a") as file:
         for demo in file["data"].values():

@@ -280,6 +280,8 @@ def test_a_task_from_a_key(aloha: Path) -> None:
         ({"images": {"a": "cam_hihg"}}, r"'cam_hihg' for keys\.images.*did you mean 'cam_high'\?"),
         ({"action": "acton"}, r"'acton' for keys\.action.*did you mean 'action'\?"),
         ({"task": "language"}, r"'language' for keys\.task"),
+        ({"task": "qpos"}, r"/observations/qpos: keys\.task: expected text, got float32"),
+        ({"state": ["qpos", "observations/qpos"]}, r"qpos: keys\.state: expected each key once"),
         ({"action": []}, r"expected an action, got none. Say which: keys\.action"),
         (
             {"state": "cam_high"},

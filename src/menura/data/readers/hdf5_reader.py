@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ class Hdf5Reader(Reader):
     # What a format says
 
     def default_keys(self, group: h5py.Group) -> Keys:
-        """What of an episode is read when nobody says."""
+        """What of an episode is read when nobody says; None where somebody must."""
         raise NotImplementedError
 
     def part_feature(self, what: str, part: Part) -> VectorFeature:
@@ -179,11 +179,18 @@ class Hdf5Reader(Reader):
 
     # Keys
 
-    def _parts(self, group: h5py.Group, what: str, keys: Iterable[str] | None) -> list[Part]:
-        parts = []
-        for key in keys or ():
+    def _parts(self, group: h5py.Group, what: str, keys: Sequence[str] | None) -> list[Part]:
+        if keys is None:
+            raise DataError(
+                f"{place_of(group)}: expected a {what} that is known by its name, got {dataset_paths(group)}. "
+                f"Say which: keys.{what}."
+            )
+        parts: list[Part] = []
+        for key in keys:
             path = find_dataset(group, key, self.below, f"keys.{what}")
             dataset = group[path]
+            if path in [part.path for part in parts]:
+                raise DataError(f"{place_of(dataset)}: keys.{what}: expected each key once, got {list(keys)}.")
             if dataset.ndim not in (1, 2) or dataset.dtype.kind not in "fiub":
                 raise DataError(
                     f"{place_of(dataset)}: keys.{what}: expected numbers (T,) or (T, n), "
@@ -204,7 +211,12 @@ class Hdf5Reader(Reader):
         return cameras
 
     def _task_place(self, group: h5py.Group, key: str) -> str:
-        return key if key in group.attrs else find_dataset(group, key, self.below, "keys.task")
+        if key in group.attrs:
+            return key
+        path = find_dataset(group, key, self.below, "keys.task")
+        if group[path].dtype.kind not in "SO":
+            raise DataError(f"{place_of(group[path])}: keys.task: expected text, got {group[path].dtype}.")
+        return path
 
     def _joined(self, what: str, parts: Sequence[Part]) -> VectorFeature:
         """The feature of the parts side by side."""

@@ -15,7 +15,7 @@ import h5py
 from menura.data.readers.hdf5 import OpenFiles, hdf5_files, json_attribute, text_of
 from menura.data.readers.hdf5_reader import Part, Place
 from menura.data.readers.keys import Keys
-from menura.data.readers.robomimic import RobomimicReader
+from menura.data.readers.robomimic import RobomimicReader, none_of
 from menura.errors import DataError
 from menura.features import Rotation, VectorFeature
 
@@ -86,8 +86,8 @@ class LiberoReader(RobomimicReader):
         found = RobomimicReader.environment(data)
         return found | {"env_kwargs": {"control_freq": FPS, **(found.get("env_kwargs") or {})}}
 
-    def default_state(self, obs: h5py.Group, has_cameras: bool) -> tuple[str, ...]:
-        return tuple(key for key in _STATE if key in obs)
+    def default_state(self, obs: h5py.Group, has_cameras: bool) -> tuple[str, ...] | None:
+        return tuple(key for key in _STATE if key in obs) or none_of(obs)
 
     def part_feature(self, what: str, part: Part) -> VectorFeature:
         known = _STATES.get(part.key)

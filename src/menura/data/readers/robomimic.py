@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 
-from menura.data.readers.hdf5 import OpenFiles, hdf5_files, json_attribute, natural_key, text_of
+from menura.data.readers.hdf5 import OpenFiles, dataset_paths, hdf5_files, json_attribute, natural_key, text_of
 from menura.data.readers.hdf5_frames import holds_frames
 from menura.data.readers.hdf5_reader import Hdf5Reader, Part, Place, known_fps
 from menura.data.readers.keys import Keys
@@ -102,19 +102,19 @@ class RobomimicReader(Hdf5Reader):
         obs = group.get("obs")
         if obs is None:
             return Keys(state=("states",) if "states" in group else (), action=("actions",), images={})
-        cameras = {self._camera_name(key): f"obs/{key}" for key, item in obs.items() if holds_frames(item)}
+        cameras = {self._camera_name(key): f"obs/{key}" for key in dataset_paths(obs) if holds_frames(obs[key])}
         return Keys(state=self.default_state(obs, bool(cameras)), action=("actions",), images=cameras)
 
-    def default_state(self, obs: h5py.Group, has_cameras: bool) -> tuple[str, ...]:
-        """The keys below `obs` that are read as the state when nobody says."""
+    def default_state(self, obs: h5py.Group, has_cameras: bool) -> tuple[str, ...] | None:
+        """The keys below `obs` that are read as the state when nobody says; None where none of them is known."""
         robots = sorted({key.split("_")[0] for key in obs if key.startswith("robot")}, key=natural_key)
         found = [f"{robot}_{part}" for robot in robots for part in _PROPRIOCEPTION if f"{robot}_{part}" in obs]
         if not has_cameras and "object" in obs:
             found.append("object")
-        return tuple(found)
+        return tuple(found) or none_of(obs)
 
     def part_feature(self, what: str, part: Part) -> VectorFeature:
-        if what == "action":
+        if part.path in ("actions", "actions_abs"):
             return action_feature(part.key, part.width, self._kwargs)
         if part.key in ("object", "states"):
             return object_feature(part.key, part.width)
@@ -137,6 +137,12 @@ class RobomimicReader(Hdf5Reader):
 
     def _camera_name(self, key: str) -> str:
         return next((key.removesuffix(end) for end in self.camera_ends if key.endswith(end)), key)
+
+
+def none_of(obs: h5py.Group) -> tuple[str, ...] | None:
+    """No state where there are only pictures; else somebody must say which of the vectors it is."""
+    vectors = [path for path in dataset_paths(obs) if obs[path].ndim <= 2 and not holds_frames(obs[path])]
+    return None if vectors else ()
 
 
 def _demos(file: h5py.File, mask: str | None) -> list[str]:
