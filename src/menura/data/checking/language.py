@@ -29,7 +29,7 @@ class Language:
             "no_language",
             "warning",
             f"{len(self._silent)} of {self._episodes} episodes have no instruction",
-            "Give them one (menura data rename), or train a policy that does not read `task`.",
+            "Give them one, or train a policy that does not read `task`.",
             1.0,
             tuple(map(Place, self._silent)) if some else (),
         )

@@ -69,8 +69,7 @@ class Finding:
             return "the whole dataset"
         if len(self.places) == 1:
             place = self.places[0]
-            frames = "" if place.frames is None else f", frames {place.frames[0]}-{place.frames[1] - 1}"
-            return f"episode {place.episode}{frames}"
+            return f"episode {place.episode}" + ("" if place.frames is None else f", {_frames(*place.frames)}")
         return f"episodes {ranges(self.episodes)}" if len(self.episodes) > 1 else f"episode {self.episodes[0]}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +136,10 @@ class Report:
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
         findings = tuple(Finding.from_dict(finding) for finding in data["findings"])
         return cls(**{**data, "findings": findings, "seen": tuple(data["seen"])})
+
+
+def _frames(start: int, stop: int) -> str:
+    return f"frame {start}" if stop - start == 1 else f"frames {start}-{stop - 1}"
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
