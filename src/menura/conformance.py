@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import set_seed
 
-from menura.checkpoint import load_checkpoint
+from menura.checkpoint import Checkpoint, load_checkpoint
 from menura.config import load_task
 from menura.data import Mixture, Reader, Windows, collate
 from menura.errors import MenuraError
@@ -24,7 +24,7 @@ from menura.policies.contract import observation
 from menura.processing.spaces import Spaces
 from menura.serving.client import Client
 from menura.serving.server import PolicyServer
-from menura.training.ingredients import gather
+from menura.training.ingredients import Ingredients, gather
 
 SAMPLES = 8
 #: Of the largest value: features of an image encoder are computed in other batches here than in the store.
@@ -71,15 +71,26 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
     ]
     yield "the datasets are those it was trained on", _changed_datasets(changed)
 
-    part = trained.train.parts[0] if isinstance(trained.train, Mixture) else trained.train
+    parts = trained.train.parts if isinstance(trained.train, Mixture) else [trained.train]
+    for number, part in enumerate(parts):
+        for name, message in _checks_of_dataset(checkpoint, trained, number, part):
+            yield name if len(parts) == 1 else f"{part.name}: {name}", message
+
+
+def _checks_of_dataset(
+    checkpoint: Checkpoint, trained: Ingredients, number: int, part: Windows
+) -> Iterator[tuple[str, str]]:
+    """`_checks` of samples of one dataset, the `number`-th."""
+    reader = trained.readers[number]
     indices = np.linspace(0, len(part) - 1, min(SAMPLES, len(part))).astype(np.int64)
     meta = MetaPolicy(checkpoint.policy, checkpoint.processor, dataset=part.name)
-    batch = trained.processor.inputs(collate(part.__getitems__(indices)))
+    items = {**part.__getitems__(indices), "dataset_id": np.full(len(indices), number)}
+    batch = trained.processor.inputs(collate(items))
     training = observation(batch)
-    raw, is_pad = _raw_observations(trained.readers[0], part, indices, meta)
+    raw, is_pad = _raw_observations(reader, part, indices, meta)
     spaces = trained.processor.spaces
-    targets: Float32 = trained.processor.actions(batch["actions"], observation=raw).numpy()
-    recorded = _recorded_actions(trained.readers[0], part, indices)
+    targets: Float32 = trained.processor.actions(batch["actions"], number, observation=raw).numpy()
+    recorded = _recorded_actions(reader, part, indices)
     yield (
         "the actions that are trained are those recorded",
         _unequal(spaces, recorded, targets, "what is trained", of="the source"),
@@ -90,7 +101,7 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
 
     with torch.inference_mode():
         normalized = meta.infer(training, generator=_generators(meta, len(indices)))
-    expected: Float32 = trained.processor.actions(normalized, observation=raw).numpy()
+    expected: Float32 = trained.processor.actions(normalized, number, observation=raw).numpy()
     actions = meta.predict(raw, generator=_generators(meta, len(indices)), observation_is_pad=is_pad)
     yield "training and evaluation answer the same actions", _unequal(spaces, expected, actions, "evaluation")
 
@@ -109,7 +120,7 @@ def _raw_observations(
     batch = part.__getitems__(indices)
     offsets = np.asarray(meta.observation_offsets)
     states, tasks = [], []
-    images: dict[str, list[Any]] = {camera: [] for camera in meta.processor.required_cameras}
+    images: dict[str, list[Any]] = {camera: [] for camera in meta.required_cameras}
     for index, timestep in zip(indices, batch["timestep"], strict=True):
         episode = reader.episode(part.episode_of(int(index)))
         steps = np.clip(timestep + offsets, 0, len(episode) - 1)
