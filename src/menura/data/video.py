@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from menura.data.episode import UInt8
 from menura.data.rgb import rgb_converter
 from menura.data.threads import in_threads
-from menura.data.video_index import Version, VideoIndex, open_video, video_index
+from menura.data.video_index import Run, Version, VideoIndex, open_video, video_index
 from menura.errors import DataError
 
 __all__ = ["VideoIndex", "Wanted", "iterate_frames", "read_frames", "read_into", "video_index"]
 
 # Files that stay open in a process: opening takes as long as decoding one to four frames; each holds some pictures.
 _OPEN_FILES = 32
+# Parts that the frames wanted of a file are divided into for several threads: more than one a thread, to end together.
+_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def iterate_frames(path: Path, start: int = 0, stop: int | None = None) -> Itera
     if len(frames):
         _require(path, index, start, int(frames[-1]))
         with _opened(path) as decoder:
-            yield from decoder.run(frames)
+            for run in index.runs(frames):
+                yield from decoder.run(run, index.pts[run.first + start : run.stop + start].tolist())
 
 
 def read_frames(path: Path, frames: Sequence[int] | NDArray[np.int64]) -> UInt8:
@@ -83,12 +86,12 @@ def read_into(out: UInt8, wanted: Sequence[Wanted], threads: int = 1) -> None:
     Raises:
         DataError: a file is absent, damaged, of another size, or holds fewer frames.
     """
-    runs = [run for each in wanted if len(each.frames) for run in _runs(out, each)]
-    in_threads(lambda run: run(), runs, threads)
+    work = [part for each in wanted if len(each.frames) for part in _parts(out, each, threads)]
+    in_threads(lambda part: part(), work, threads)
 
 
-def _runs(out: UInt8, wanted: Wanted) -> Iterator[Callable[[], None]]:
-    """The work, in pieces that different threads may do."""
+def _parts(out: UInt8, wanted: Wanted, threads: int) -> Iterator[Callable[[], None]]:
+    """The work, in parts that different threads may do."""
     index = video_index(wanted.path)
     frames, places = np.unique(wanted.frames, return_inverse=True)
     _require(wanted.path, index, int(frames[0]), int(frames[-1]))
@@ -100,16 +103,20 @@ def _runs(out: UInt8, wanted: Wanted) -> Iterator[Callable[[], None]]:
     by_place = np.argsort(places, kind="stable")
     # The rows of each frame: mostly one, more where a frame was asked for more than once.
     bounds = [0, *np.cumsum(np.bincount(places)).tolist()]
-    rows = [wanted.rows[by_place[start:stop]] for start, stop in pairwise(bounds)]
-    for run in index.runs(frames):
-        yield partial(_read_run, out, wanted.path, frames[run], rows[run])
+    rows = [wanted.rows[by_place[start:stop]].tolist() for start, stop in pairwise(bounds)]
+    runs, stamps = index.runs(frames), index.pts[frames].tolist()
+    size = -(-len(runs) // (1 if threads == 1 else _PARTS))
+    for first in range(0, len(runs), size):
+        yield partial(_read_runs, out, wanted.path, runs[first : first + size], stamps, rows)
 
 
-def _read_run(out: UInt8, path: Path, frames: NDArray[np.int64], rows_of: Sequence[NDArray[np.int64]]) -> None:
+def _read_runs(out: UInt8, path: Path, runs: Sequence[Run], stamps: list[int], rows: list[list[int]]) -> None:
     with _opened(path) as decoder:
-        for pixels, rows in zip(decoder.run(frames), rows_of, strict=True):
-            for row in rows.tolist():
-                out[row] = pixels
+        for run in runs:
+            places = range(run.first, run.stop)
+            for place, pixels in zip(places, decoder.run(run, stamps[run.first : run.stop]), strict=True):
+                for row in rows[place]:
+                    out[row] = pixels
 
 
 def _require(path: Path, index: VideoIndex, first: int, last: int) -> None:
@@ -133,30 +140,31 @@ class _Decoder:
         keys = zip(self._index.key_pts.tolist(), self._index.keyframes.tolist(), strict=True)
         self._keyframe_at = dict(keys)
 
-    def run(self, frames: NDArray[np.int64]) -> Iterator[UInt8]:
-        """(H, W, 3) uint8 RGB of increasing `frames`, decoding everything from the first one's keyframe on."""
+    def run(self, run: Run, stamps: Sequence[int]) -> Iterator[UInt8]:
+        """(H, W, 3) uint8 RGB of the frames of a run, shown at these increasing stamps."""
         import av
 
-        start, last = int(self._index.starts[frames[0]]), int(self._index.packets[frames].max())
-        stamps = iter(zip(frames.tolist(), self._index.pts[frames].tolist(), strict=True))
-        number, stamp = next(stamps)
+        wanted = iter(stamps)
+        stamp = next(wanted)
+        left = len(stamps)
         try:
-            for picture in self._pictures(start, last):
+            for picture in self._pictures(run.start, run.last):
                 if picture.pts < stamp:
                     continue
                 if picture.pts > stamp:
                     break
                 yield self._to_rgb(picture)
-                number, stamp = next(stamps, (-1, 0))
-                if number < 0:
+                left -= 1
+                if not left:
                     return
+                stamp = next(wanted)
         except av.FFmpegError as error:
             raise DataError(f"Video {self._path}: damaged ({error}). Fetch it again or remove its episodes.") from error
-        raise DataError(f"Video {self._path}: frame {number} cannot be decoded. Fetch it again or remove its episodes.")
+        frame = int(np.searchsorted(self._index.pts, stamp))
+        raise DataError(f"Video {self._path}: frame {frame} cannot be decoded. Fetch it again or remove its episodes.")
 
     def _pictures(self, start: int, last: int) -> Iterator[Any]:
         """The pictures of packets `start … last`, in the order shown."""
-        self._codec.flush_buffers()
         position, packets = self._seek(start)
         for number, packet in enumerate(packets, position):
             if number < start:

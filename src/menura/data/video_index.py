@@ -10,10 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,15 @@ _REMEMBERED_FRAMES = 4_000_000
 # From so many packets on, an index is kept on the disk too: reading every packet of a large file takes long.
 _KEPT_PACKETS = 2000
 _VERSION = 1
+
+
+class Run(NamedTuple):
+    """Frames that are decoded in one go: places `first … stop - 1` of a list, from packets `start … last`."""
+
+    first: int
+    stop: int
+    start: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,13 @@ class VideoIndex:
         """When the frame is shown, counted from the first one."""
         return float(self.pts[frame] - self.pts[0]) * self.time_base
 
-    def runs(self, frames: Int64) -> list[slice]:
-        """Which of the increasing `frames`, one or more, are decoded in one go: a run ends where a seek spares work."""
-        ends = np.maximum.accumulate(self.packets[frames])
-        breaks = np.flatnonzero(self.starts[frames[1:]] > ends[:-1] + 1) + 1
-        bounds = [0, *breaks.tolist(), len(frames)]
-        return [slice(first, stop) for first, stop in pairwise(bounds)]
+    def runs(self, frames: Int64) -> list[Run]:
+        """How the increasing `frames`, one or more, are decoded: a run ends where a seek spares work."""
+        starts, ends = self.starts[frames], np.maximum.accumulate(self.packets[frames])
+        firsts = np.flatnonzero(np.concatenate([[True], starts[1:] > ends[:-1] + 1]))
+        stops = np.append(firsts[1:], len(frames))
+        columns = (firsts, stops, starts[firsts], ends[stops - 1])
+        return [Run(*run) for run in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 @dataclass(frozen=True)
