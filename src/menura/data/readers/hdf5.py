@@ -162,18 +162,19 @@ def gather(dataset: h5py.Dataset, numbers: NDArray[np.int64]) -> NDArray[Any]:
 
     The file is read in ascending order and each chunk at most once: neighbours, and rows of one chunk, in one piece.
     """
-    wanted, back = np.unique(numbers, return_inverse=True)
-    if len(wanted) == 0:
-        return np.empty((0, *dataset.shape[1:]), dataset.dtype)
+    rows = np.empty((len(numbers), *dataset.shape[1:]), dataset.dtype)
+    order = np.argsort(numbers, kind="stable")
+    ascending = numbers[order]
     chunk_rows = dataset.chunks[0] if dataset.chunks else 1
-    apart = (np.diff(wanted) > 1) & (np.diff(wanted // chunk_rows) > 0)
-    pieces = []
-    for piece in np.split(wanted, np.flatnonzero(apart) + 1):
-        first, last = int(piece[0]), int(piece[-1])
+    apart = (np.diff(ascending) > 1) & (np.diff(ascending // chunk_rows) > 0)
+    for places in np.split(order, np.flatnonzero(apart) + 1) if len(numbers) else []:
+        first, last = int(numbers[places[0]]), int(numbers[places[-1]])
         read = dataset[first : last + 1]
-        pieces.append(read if len(read) == len(piece) else read[piece - first])
-    rows: NDArray[Any] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return rows if np.array_equal(back, np.arange(len(rows))) else rows[back]
+        if len(places) == len(numbers) and np.array_equal(numbers, np.arange(first, last + 1)):
+            return read  # type: ignore[no-any-return]
+        for place in places:
+            rows[place] = read[numbers[place] - first]
+    return rows
 
 
 def text_of(value: Any) -> str:
