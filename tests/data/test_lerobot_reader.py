@@ -273,6 +273,99 @@ def test_own_facts_do_not_need_the_file(tmp_path: Path) -> None:
     assert LeRobotReader(tmp_path).features == FEATURES
 
 
+def with_columns(root: Path, **columns: tuple[pa.Array, dict[str, Any]]) -> Path:
+    """A dataset of 7 frames with further features: key -> (column, what meta/info.json says of it)."""
+    write(root)
+
+    def append(table: pa.Table) -> pa.Table:
+        for key, (column, _) in columns.items():
+            table = table.append_column(key, column)
+        return table
+
+    edit_table(root / DATA, append)
+    edit_info(root, lambda info: info["features"].update({key: spec for key, (_, spec) in columns.items()}))
+    return root
+
+
+def test_features_of_every_kind(tmp_path: Path) -> None:
+    """Those that nobody names are left alone; any numbers may be named."""
+    grid = np.arange(7 * 6, dtype=np.float32).reshape(7, 2, 3)
+    with_columns(
+        tmp_path,
+        flags=(pa.array([[True, False]] * 7, pa.list_(pa.bool_(), 2)), {"dtype": "bool", "shape": [2], "names": None}),
+        counts=(pa.array([[3]] * 7, pa.list_(pa.int64())), {"dtype": "int64", "shape": [1], "names": ["count"]}),
+        done=(pa.array([False, True] * 3 + [True]), {"dtype": "bool", "shape": [1], "names": None}),
+        grid=(pa.array(grid.tolist()), {"dtype": "float32", "shape": [2, 3], "names": None}),
+        language_events=(
+            pa.array([[{"role": "user", "content": "now"}]] * 7),
+            {"dtype": "language", "shape": [1], "names": None},
+        ),
+        words=(pa.array([f"word {i}" for i in range(7)]), {"dtype": "string", "shape": [1], "names": None}),
+    )
+    plain = LeRobotReader(tmp_path)
+    assert plain.features == FEATURES
+    assert plain.episode(1).task == "push"
+    reader = LeRobotReader(tmp_path, keys={"state": ["flags", "counts", "done", "grid"], "task": "words"})
+    assert reader.features.state is not None
+    assert reader.features.state.names == ("flags_0", "flags_1", "count", "done_0", *(f"grid_{i}" for i in range(6)))
+    state = reader.episode(1).state
+    np.testing.assert_array_equal(state[:, :4], [[1, 0, 3, 0], [1, 0, 3, 1], [1, 0, 3, 1]])
+    np.testing.assert_array_equal(state[:, 4:], grid[4:].reshape(3, 6))
+    assert reader.episode(1).task == "word 4"
+    with pytest.raises(DataError) as caught:
+        LeRobotReader(tmp_path, keys={"task": "word"})
+    assert str(caught.value) == (
+        f"{tmp_path / 'meta/info.json'}: keys.task: expected a feature of texts, one of ['words'], got 'word'; "
+        f"did you mean 'words'? Leave keys.task out for the dataset's own tasks."
+    )
+    for key in ("language_events", "words", "observation.images.top", "index"):
+        with pytest.raises(DataError, match=f"expected a vector feature '{key}' as state"):
+            LeRobotReader(tmp_path, keys={"state": key})
+
+
+def test_an_instruction_that_changes(tmp_path: Path) -> None:
+    """The task is that of the first frame; all are in the metadata."""
+    write(tmp_path)
+    tasks = pa.table({"task_index": [0, 1], "task": ["push", "pull"]})
+    pq.write_table(tasks, tmp_path / "meta/tasks.parquet")
+
+    def changing(table: pa.Table) -> pa.Table:
+        place = table.column_names.index("task_index")
+        return table.set_column(place, "task_index", pa.array([1, 1, 0, 0, 0, 0, 0]))
+
+    edit_table(tmp_path / DATA, changing)
+
+    def named(table: pa.Table) -> pa.Table:
+        place = table.column_names.index("tasks")
+        return table.set_column(place, "tasks", pa.array([["pull", "push"], ["push"]]))
+
+    edit_table(tmp_path / EPISODES, named)
+    reader = LeRobotReader(tmp_path)
+    assert [reader.episode(i).task for i in range(2)] == ["pull", "push"]
+    assert reader.metadata(0)["tasks"] == ["pull", "push"]
+    assert "tasks" not in reader.metadata(1)
+
+
+def test_times_are_those_of_the_file(tmp_path: Path) -> None:
+    write(tmp_path)
+    times = np.array([0, 0.1, 0.25, 0.3, 0, 0.1, 0.2], np.float32)
+
+    def late(table: pa.Table) -> pa.Table:
+        return table.set_column(table.column_names.index("timestamp"), "timestamp", pa.array(times))
+
+    edit_table(tmp_path / DATA, late)
+    np.testing.assert_array_equal(LeRobotReader(tmp_path).episode(0).timestamps, times[:4])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"), [([16, 24], None), ([16, 24, 1], ["height", "width", "channels"]), ([16, 24, 4], None)]
+)
+def test_cameras_without_colours_are_left_out(tmp_path: Path, shape: list[int], names: list[str] | None) -> None:
+    write(tmp_path)
+    edit_info(tmp_path, lambda info: info["features"]["observation.images.top"].update(shape=shape, names=names))
+    assert LeRobotReader(tmp_path).features.cameras == {}
+
+
 # Many episodes, processes, changes
 
 

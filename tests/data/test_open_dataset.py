@@ -156,8 +156,8 @@ def test_a_path_as_in_a_task(tmp_path: Path) -> None:
         (
             {"clas": "MyData"},
             ConfigError,
-            "dataset: expected keys ['path', 'format', 'class', 'args', 'keys', 'filter', 'wrappers', 'name', 'weight'], "
-            "got 'clas'; did you mean 'class'?",
+            "dataset: expected keys ['path', 'format', 'class', 'args', 'keys', 'filter', 'wrappers', 'name', "
+            "'weight'], got 'clas'; did you mean 'class'?",
         ),
         ({"args": {}}, ConfigError, "dataset: expected a key 'path' or 'class', got ['args']."),
     ],
@@ -209,6 +209,16 @@ def test_a_subclass_of_reader_that_says_nothing_more() -> None:
     reader = open_dataset(Derived())
     assert reader.lengths().tolist() == [5, 5]
     assert len(reader.fingerprint()) == 64
+
+
+def test_a_torch_dataset() -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+
+    class Items(Plain, torch_data.Dataset):  # type: ignore[misc, name-defined]
+        def __getitem__(self, index: int) -> int:
+            return index
+
+    assert open_dataset(Items()).lengths().tolist() == [5, 6, 7]
 
 
 def test_what_the_object_says_itself_is_used() -> None:
@@ -315,6 +325,11 @@ class WrongFeatures(Plain):
             WrongFeatures(),
             "Dataset WrongFeatures: features: expected a menura.features.Features, got tuple. "
             "Leave it out to have it inferred.",
+        ),
+        (Plain, "Dataset Plain: expected an object, got the class. Make one: Plain(…)."),
+        (
+            (episode(index) for index in range(3)),
+            "Dataset generator: expected methods __len__ and episode(i), got no __len__.",
         ),
         (42, "Dataset int: expected methods __len__ and episode(i), got no __len__."),
     ],

@@ -6,7 +6,6 @@ Readers are named, not imported, so that a task's YAML can be checked against th
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +50,8 @@ FORMATS = {
     "zarr": Format("Diffusion Policy Zarr", f"{_READERS}.zarr:ZarrReader"),
     "rlds": Format("RLDS / TFDS", f"{_READERS}.rlds:RldsReader"),
 }
+_VERSION_2 = re.compile(r'"codebase_version":\s*"v2\.')
+_HIDDEN = re.compile(r"(^|/)\.")  # files that are still being written
 _HDF5_SUFFIXES = (".hdf5", ".h5")
 
 
@@ -85,18 +86,18 @@ def recognise(path: Path) -> str:
 def _of_directory(path: Path) -> str | None:
     info = path / "meta" / "info.json"
     if info.exists():
-        version = str(json.loads(info.read_text()).get("codebase_version", ""))
-        return "lerobot_v2" if version.startswith("v2.") else "lerobot"
+        # Not parsed: what is wrong with a damaged one is told by the reader.
+        text = info.read_text(encoding="utf-8", errors="replace")
+        return "lerobot_v2" if _VERSION_2.search(text) else "lerobot"
     if (path / ".zgroup").exists() or (path / "meta" / "episode_ends").exists():
         return "zarr"
     if next(path.glob("**/features.json"), None) is not None:
         return "rlds"
     if (path / "menura.json").exists():
         return "menura"
-    hidden = re.compile(r"(^|/)\.")  # files that are still being written
-    files = (file for file in sorted(path.rglob("*")) if not hidden.search(file.relative_to(path).as_posix()))
-    first = next((file for file in files if file.suffix in _HDF5_SUFFIXES), None)
-    return None if first is None else _of_hdf5(first)
+    files = (file for suffix in _HDF5_SUFFIXES for file in path.rglob(f"*{suffix}"))
+    finished = [file for file in files if not _HIDDEN.search(file.relative_to(path).as_posix())]
+    return _of_hdf5(min(finished)) if finished else None
 
 
 def _of_hdf5(path: Path) -> str | None:

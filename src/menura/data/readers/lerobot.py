@@ -160,7 +160,7 @@ class LeRobotReader(Reader):
         return self._selected
 
     def file_patterns(self) -> list[str]:
-        """`files()`, and where all episodes are chosen the few patterns that match them all: much faster to look for."""
+        """`files()`, or where all episodes are chosen the few patterns that match them all: looked for much faster."""
         files = self.files()
         if len(self) < len(self._table):
             return files
@@ -286,8 +286,8 @@ class LeRobotReader(Reader):
         )
         if len(table) != length or (episodes != row).any():
             raise DataError(
-                f"{file.path}: expected rows {offset} … {offset + length - 1} to be the {length} frames of episode {row}, "
-                f"got {int((episodes == row).sum())} of them. Fetch the dataset again."
+                f"{file.path}: expected rows {offset} … {offset + length - 1} to be the {length} frames of "
+                f"episode {row}, got {int((episodes == row).sum())} of them. Fetch the dataset again."
             )
         return table
 

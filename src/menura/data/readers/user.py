@@ -39,6 +39,10 @@ class UserReader(Reader):
         self._dataset = dataset
         self._args = dict(args or {})
         self._what = f"Dataset {type(dataset).__name__}"
+        if isinstance(dataset, type):
+            raise ContractError(
+                f"Dataset {dataset.__name__}: expected an object, got the class. Make one: {dataset.__name__}(…)."
+            )
         for method in ("__len__", "episode"):
             if not _has(dataset, method):
                 near = did_you_mean(method, [other for other in dir(dataset) if not other.startswith("_")])
