@@ -14,6 +14,7 @@ SMALL = {
     "cli": ["--rounds", "1"],
     "open_dataset": ["--episodes", "30", "--frames", "4", "--rounds", "1"],
     "trainer": ["--blocks", "2", "--steps", "2"],
+    "recording": ["--seconds", "0.2"],
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
 }
 ELSEWHERE = {"windows_state", "windows_images"}  # tests/data/test_windows.py
