@@ -63,7 +63,7 @@ def test_errors_are_told_with_their_remedy_and_exit_with_1(tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert "error  statistics  action: meta/stats.json are of other data" in out
     assert "menura data convert SRC -o DST --to lerobot" in out
-    assert "1 errors" in out
+    assert "1 error," in out
     report = Report.from_dict(json.loads(found.read_text()))
     assert report.kinds == {"statistics"}
 

@@ -64,8 +64,14 @@ def _table(report: Report) -> Table:
     return table
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _closing(report: Report) -> list[str]:
-    counts = [f"{len(report.of(severity))} {severity}s" for severity in _COLOURS]  # type: ignore[arg-type]
+    from menura.data.checking.report import SEVERITIES
+
+    counts = [_counted(len(report.of(severity)), severity) for severity in SEVERITIES]
     lines = [f"{report.dataset}: {report.episodes:,} episodes, {report.frames:,} frames: {', '.join(counts)}."]
     if report.seen:
         lines.append(f"Looked at: all tables; {'; '.join(report.seen)}.")

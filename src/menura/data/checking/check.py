@@ -152,7 +152,7 @@ class _Checking:
                 self._bar.advance(task)
         if not names or self._pictures == "all":
             return []
-        return [f"every {stride}th frame of {len(episodes)} of {len(self._reader)} episodes (--full looks at all)"]
+        return [f"one frame in {stride} of {len(episodes)} of {len(self._reader)} episodes (--full looks at all)"]
 
     def _picked(self) -> tuple[int, NDArray[np.int64]]:
         """(every how many frames, of which episodes)."""
