@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from menura.errors import DataError, FeatureMismatch
 from menura.features import ROTATIONS, VectorFeature
 from menura.features import Rotation as Orientation
-from menura.processing.rotations import angle, average, compose, convert, difference, neutral
+from menura.processing.rotations import accumulate, angle, average, compose, convert, difference, neutral
 
 names = st.sampled_from(sorted(ROTATIONS))
 seeds = st.integers(0, 2**32 - 1)
@@ -50,6 +50,13 @@ def test_a_difference_composed_gives_back(seed: int, representation: str) -> Non
     assert angle(back, a, representation).max() < 1e-6
     assert np.array_equal(a, kept[0])
     assert np.array_equal(b, kept[1])
+
+
+@given(seeds, names)
+def test_differences_accumulated_give_back(seed: int, representation: str) -> None:
+    x = rotations(seed, (2, 6), representation)
+    steps = difference(x[:, 1:], x[:, :-1], representation)
+    assert angle(accumulate(steps, x[:, 0], representation), x[:, 1:], representation).max() < 1e-6
 
 
 @given(seeds, names)
@@ -119,7 +126,9 @@ def test_the_average_is_between(seed: int, representation: str) -> None:
 
 def test_nothing_is_a_rotation_of_its_own() -> None:
     for representation, width in ROTATIONS.items():
-        assert convert(np.empty((0, 7, width)), representation, "6d").shape == (0, 7, 6)
+        nothing = np.empty((0, 7, width))
+        assert convert(nothing, representation, "6d").shape == (0, 7, 6)
+        assert compose(nothing, nothing, representation).shape == (0, 7, width)
 
 
 def test_a_neutral_vector_is_no_turn_and_nothing_else() -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from menura.errors import FeatureMismatch, did_you_mean
 from menura.features import Features, Rotation, VectorFeature
 from menura.processing.representation import Representation
-from menura.processing.rotations import compose, convert, difference
+from menura.processing.rotations import accumulate, compose, convert, difference
 
 Floats = NDArray[np.floating[Any]]
 ActionType = Literal["recorded", "relative", "delta"]
@@ -127,11 +127,14 @@ class Differences:
 
     def chained(self, differences: Floats, before: Floats) -> Floats:
         """(B, T, A) differences, each from the one before it, (B, A) what the first is from -> (B, T, A) actions."""
-        result = np.empty(differences.shape, np.float64)
-        current: Floats = before.astype(np.float64)
-        for step in range(differences.shape[1]):  # in float64, so that rounding does not add up
-            current = result[:, step] = self.onto(differences[:, step].astype(np.float64), current)
-        return result.astype(differences.dtype)
+        result: Floats = differences.copy()
+        sums = differences[..., self._numbers].cumsum(axis=1, dtype=np.float64)  # so that rounding does not add up
+        result[..., self._numbers] = before[:, None, self._numbers] + sums
+        for turn in self._turns:
+            result[..., turn.action] = accumulate(
+                differences[..., turn.action], before[:, turn.action], turn.representation
+            )
+        return result
 
 
 class SpacesLike(Protocol):
