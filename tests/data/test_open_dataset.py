@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_format_is_said(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path / "pushes", format="lerobot")) == 1
     with pytest.raises(DataError, match=r"format: expected one of .*, got 'le_robot'; did you mean 'lerobot'\?"):
         open_dataset(tmp_path / "pushes", format="le_robot")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_reader_takes_the_same(name: str) -> None:
+    """And its options have a default: what cannot be known is asked for in words, not by a TypeError."""
+    parameters = inspect.signature(FORMATS[name].load()).parameters
+    assert next(iter(parameters)) == "path"
+    assert {"keys", "episodes", "name"} <= parameters.keys()
+    for parameter in list(parameters.values())[1:]:
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default is not inspect.Parameter.empty
+
+
+def test_a_damaged_description_is_told_by_the_reader(tmp_path: Path) -> None:
+    save(tmp_path / "pushes")
+    info = tmp_path / "pushes/meta/info.json"
+    info.write_bytes(info.read_bytes()[:40])
+    with pytest.raises(DataError, match=rf"{info}: not JSON .*Fetch the file again"):
+        open_dataset(tmp_path / "pushes")
 
 
 # By class

@@ -6,6 +6,7 @@ integers: an episode begins in a video at frame `round(from_timestamp * fps)`, a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -175,9 +176,8 @@ class LeRobotReader(Reader):
         digest.update((self.root / INFO).read_bytes())
         tables = (path.relative_to(self.root).as_posix() for path in (self.root / "meta").rglob("[!.]*.*"))
         for file in [*sorted(tables), *self.files()]:
-            path = self.root / file
-            if path.exists():
-                stat = path.stat()
+            with contextlib.suppress(FileNotFoundError):  # told when it is read
+                stat = (self.root / file).stat()
                 digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
