@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from menura.data import Mixture, collate, compute_statistics, windows
+from menura.data import EpochSampler, Mixture, collate, compute_statistics, windows
 from menura.errors import DataError, FeatureMismatch
 
 
@@ -23,6 +23,12 @@ def part(make_reader, tmp_path_factory):
         return windows(reader, observation_offsets, action_offsets, cache_dir=cache, progress=False, num_workers=0)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def many(make_reader, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("many")
+    return windows(make_reader(range(3, 23)), cache_dir=cache, progress=False, num_workers=0)
 
 
 def test_without_weights_every_item_comes_once(part):
@@ -152,3 +158,54 @@ def test_dataloader_and_pickle(part):
     batches = list(DataLoader(mixture, batch_size=4, shuffle=True, num_workers=1, collate_fn=collate))
     ids = np.concatenate([batch["dataset_id"] for batch in batches])
     assert np.bincount(ids).tolist() == [7, 7]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    weights=st.lists(st.floats(0.2, 20), min_size=2, max_size=3),
+    world=st.integers(1, 4),
+    epoch=st.integers(0, 3),
+    start=st.integers(0, 40),
+    seed=st.integers(0, 2**31),
+)
+def test_ranks_draw_their_shares_and_resume_exactly(part, weights, world, epoch, start, seed):
+    sizes = (30, 70, 50)[: len(weights)]
+    mixture = Mixture([part(size) for size in sizes], weights, seed)
+    drawn = []
+    for rank in range(world):
+        sampler = EpochSampler(mixture, seed=seed, rank=rank, world_size=world, drop_last=False)
+        sampler.set_epoch(epoch)
+        indices = list(sampler)
+        resumed = EpochSampler(Mixture(mixture.parts, weights, seed), seed=seed, rank=rank, world_size=world)
+        resumed.load_state_dict({"epoch": epoch, "start_index": start})
+        assert list(resumed) == indices[: len(resumed)][start:]
+        drawn += indices
+    assert len(set(drawn)) == len(drawn) == len(mixture)  # no draw twice, none forgotten
+    numbers, items = mixture.draw(drawn)
+    counts = np.bincount(numbers, minlength=len(weights))
+    assert (np.abs(counts / len(mixture) - np.array(weights) / sum(weights)) <= 1 / len(mixture)).all()
+    for number, size in enumerate(sizes):  # without replacement, as far as it goes
+        often = np.bincount(items[numbers == number], minlength=size)
+        assert often.max() <= -(-counts[number] // size) + 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), weight=st.floats(0.5, 5))
+def test_any_stretch_of_a_training_has_the_shares_within_sampling_error(part, seed, weight):
+    mixture = Mixture([part(3000), part(500)], [weight, 1], seed)
+    order = np.array(list(EpochSampler(mixture, seed=seed)))
+    share = weight / (weight + 1)
+    for stretch in (order[:1000], order[1000:2000]):
+        got = float((mixture.draw(stretch)[0] == 0).mean())
+        assert abs(got - share) < 5 * np.sqrt(share * (1 - share) / 1000)
+
+
+@settings(deadline=None, max_examples=25)
+@given(share=st.floats(0.1, 0.9), seed=st.integers(0, 2**31))
+def test_validation_is_of_whole_episodes_and_the_same_each_time(many, share, seed):
+    first, again = many.split(share, seed), many.split(share, seed)
+    assert [part.episodes.tolist() for part in first] == [part.episodes.tolist() for part in again]
+    training, validation = (set(part.episodes.tolist()) for part in first)
+    assert not training & validation
+    assert training | validation == set(many.episodes.tolist())
+    assert len(validation) == round(share * 20)

@@ -107,7 +107,10 @@ class Placement:
 
     def vector(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """The dataset's own (..., d) of `state` or `action` in the layout: (..., D), 0 where it has none."""
-        places = np.array(getattr(self, key), np.int64)
+        own: tuple[int, ...] = getattr(self, key)
+        if own == tuple(range(values.shape[-1])):
+            return values
+        places = np.array(own, np.int64)
         there = places >= 0
         laid_out = np.zeros((*values.shape[:-1], len(places)), values.dtype)
         laid_out[..., there] = values[..., places[there]]
@@ -115,6 +118,8 @@ class Placement:
 
     def images(self, values: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The dataset's own (*, k, H, W, 3) in the layout, `shape` = (*, K, H, W, 3); black where it has no camera."""
+        if values is not None and all(self.cameras):
+            return values
         laid_out = np.zeros(shape, np.uint8)
         if values is not None:
             laid_out[..., np.array(self.cameras, np.bool_), :, :, :] = values
