@@ -112,7 +112,7 @@ def make_aloha() -> Callable[..., list[dict[str, Any]]]:
         bgr: bool = False,
         cameras: Mapping[str, tuple[int, int]] | None = None,
     ) -> list[dict[str, Any]]:
-        from menura.data.store_frames import encode_jpeg
+        from menura.data.pictures import encode_jpeg
 
         directory.mkdir(parents=True, exist_ok=True)
         written = []

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from menura.data.episode import Episode, Frames, UInt8
-from menura.data.pictures import encode_png
+from menura.data.pictures import encode_jpeg, encode_png
 from menura.data.readers.hdf5 import OpenFiles, json_attribute, natural_key
 from menura.data.readers.menura_hdf5 import (
     ACTION,
@@ -33,7 +33,7 @@ from menura.files import TEMPORARY, fsync_directory, read_json, replacing, write
 
 Coding = Literal["jpeg", "png", "raw"]
 
-_CODINGS = ("jpeg", "png", "raw")
+_ENCODERS: dict[str, Callable[[UInt8], bytes] | None] = {"jpeg": encode_jpeg, "png": encode_png, "raw": None}
 
 
 class Hdf5Writer:
@@ -66,9 +66,9 @@ class Hdf5Writer:
     ) -> None:
         if not features.fps > 0:
             raise FeatureMismatch(f"Hdf5Writer: features.fps: expected > 0, got {features.fps}.")
-        if images not in _CODINGS:
-            near = did_you_mean(images, _CODINGS) or "."
-            raise DataError(f"Hdf5Writer: images: expected one of {list(_CODINGS)}, got {images!r}{near}")
+        if images not in _ENCODERS:
+            near = did_you_mean(images, _ENCODERS) or "."
+            raise DataError(f"Hdf5Writer: images: expected one of {list(_ENCODERS)}, got {images!r}{near}")
         self.root = Path(root).expanduser().resolve()
         self.features = features
         self._described = features.to_dict() | {"robot": robot or features.robot}
@@ -150,7 +150,7 @@ class Hdf5Writer:
                 self._write_frames(file, f"{IMAGES}/{camera}", episode.images[camera])
 
     def _write_frames(self, file: h5py.File, key: str, frames: Frames) -> None:
-        encode = _encoder(self._images)
+        encode = _ENCODERS[self._images]
         if encode is None:
             dataset = file.create_dataset(key, frames.shape, np.uint8, chunks=(1, *frames.shape[1:]))
         else:
@@ -216,15 +216,6 @@ class Hdf5Writer:
         complete = [rows.get(file.name) or _row_of(file) for file in files]
         write_text(self.root / INDEX, "".join(f"{json.dumps(row)}\n" for row in complete))
         return len(files)
-
-
-def _encoder(coding: Coding) -> Callable[[UInt8], bytes] | None:
-    """What makes a picture of a frame; None for frames that are kept raw."""
-    if coding == "jpeg":
-        from menura.data.store_frames import encode_jpeg  # imports torch, which a recorder may do without
-
-        return encode_jpeg
-    return encode_png if coding == "png" else None
 
 
 def _file_name(number: int) -> str:
