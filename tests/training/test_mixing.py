@@ -53,36 +53,32 @@ class Blind(Arm):
 '''
 
 ENV = """
-from typing import ClassVar
-
-import gymnasium
 import numpy as np
+from menura.envs.base import Outcome, SimEnv
+from menura.features import CameraFeature, Features, VectorFeature
 
 
-class ArmEnv(gymnasium.Env):
-    metadata: ClassVar = {"render_fps": 10}
-    max_episode_steps = 5
+class ArmEnv(SimEnv):
+    task, max_episode_steps, success_rule = "move", 5, "never"
 
-    def __init__(self, joints=3, cameras=("front",)):
-        self.joints, self.cameras = joints, tuple(cameras)
-        spaces = {"state": gymnasium.spaces.Box(-np.inf, np.inf, (joints,), np.float32)}
-        spaces["images"] = gymnasium.spaces.Dict(
-            {camera: gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8) for camera in self.cameras}
-        )
-        self.observation_space = gymnasium.spaces.Dict(spaces)
-        self.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (joints,), np.float32)
+    def __init__(self, joints=("waist", "elbow", "wrist"), cameras=("front",)):
+        names = VectorFeature(tuple(joints))
+        self.features = Features(names, names, {camera: CameraFeature(8, 8) for camera in cameras}, fps=10)
+        self.noisy_actions = np.ones(len(joints), bool)
+        self.declare_spaces([-1e9] * len(joints), [1e9] * len(joints))
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observation(), {"success": False}
+    def start(self, seed):
+        self.position = np.full(self.features.state_dim, 5, np.float32)
 
-    def observation(self):
-        images = {camera: np.zeros((8, 8, 3), np.uint8) for camera in self.cameras}
-        return {"state": np.zeros(self.joints, np.float32), "images": images}
+    def apply(self, action):
+        self.position = action
+        return Outcome(0.0, False)
 
-    def step(self, action):
-        assert action.shape == (self.joints,)
-        return self.observation(), 0.0, False, False, {"success": False}
+    def state(self):
+        return self.position
+
+    def image(self, camera):
+        return np.zeros((8, 8, 3), np.uint8)
 """
 
 POLICY = '''
@@ -195,7 +191,10 @@ def test_each_robot_is_trained_saved_loaded_and_served_as_what_it_is(project: Pa
 
 def test_each_robot_is_evaluated(project: Path) -> None:
     run = menura.train(task(project, "CNNMLPPolicy"), output_dir=project / "run").directory
-    for name, args in (("arm", []), ("long", ["--env.args={joints: 4, cameras: [front, wrist_cam]}"])):
+    for name, args in (
+        ("arm", []),
+        ("long", ["--env.args={joints: [elbow, waist, hand, wrist], cameras: [front, wrist_cam]}"]),
+    ):
         results = menura.evaluate(run, output_dir=project / name, dataset=name, overrides=args)
         assert len(results.episodes) == 2
 
@@ -363,3 +362,18 @@ def test_a_filter_is_part_of_what_a_run_was_trained_on(project: Path) -> None:
     assert len(made.train.parts[0]) == 45
     assert made.fingerprints["arm"] != plain.fingerprints["arm"]
     assert made.fingerprints["long"] == plain.fingerprints["long"]
+
+
+def test_augmentations_do_not_fill_what_is_missing(project: Path) -> None:
+    noise = {
+        "env: {class: ArmEnv}": "augmentations: [{class: StateNoise, args: {std: 1.0}}, "
+        "{class: ColorJitter, args: {brightness: 0.9}}]\nenv: {class: ArmEnv}"
+    }
+    made = gather(load_task(task(project, "CNNMLPPolicy", **noise)), seed=0, hold_out=False)
+    assert made.augmentations is not None
+    batch = made.processor.inputs(menura.data.collate(made.train.__getitems__(range(0, 240, 5))))
+    augmented = made.processor.masked(made.augmentations(batch, (0, 0, 0, 0)))
+    of_arm = batch["dataset_id"] == 0
+    assert not torch.equal(augmented["state"], batch["state"])
+    assert not augmented["state"][of_arm][:, 3].any()
+    assert not augmented["image"][of_arm][:, 1].any()

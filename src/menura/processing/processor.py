@@ -76,7 +76,7 @@ class Processor:
             key: torch.from_numpy(np.stack([placement.masks[key] for placement in self.placements]))
             for key in (self.placements[0].masks if self.placements else ())
         }
-        self._lacks_cameras = not all(all(placement.cameras) for placement in self.placements)
+        self._complete = {key: bool(table.all()) for key, table in self._masks.items()}  # nothing is missing anywhere
         if image_encoder is not None:
             image_encoder.eval().requires_grad_(False)
 
@@ -224,8 +224,23 @@ class Processor:
             image = self._to_float(moved["image"])
             moved["image"] = image.zero_() if self.blind else image
         if self._masks:
-            self._mask(moved, dataset_id)
+            self._add_masks(moved, dataset_id)
+            moved = self.masked(moved)
         return moved
+
+    def masked(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A processed batch with 0 where its masks say that nothing is there, whatever was done to it since."""
+        result = dict(batch)
+        if not self._masks:
+            return result
+        for key, mask in (("state", "state_mask"), ("actions", "action_mask")):
+            if key in result and not self._complete[mask]:
+                lacks = ~result[mask]  # (B, D), to (B, [O or T,] D)
+                result[key] = result[key].masked_fill(lacks if result[key].dim() == 2 else lacks[:, None], 0.0)
+        for key in ("image", "image_features"):
+            if isinstance(result.get(key), torch.Tensor) and not self._complete["image_mask"]:
+                result[key] = _blotted(result[key], ~result["image_mask"])
+        return result
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, [O,] K, H, W, 3) uint8 -> (B, [O,] K * F): each camera's features, in order. Needs an image encoder."""
@@ -340,19 +355,11 @@ class Processor:
             images = batch["image"].numpy() if "image" in batch else None
             batch["image"] = torch.from_numpy(placement.images(images, shape))
 
-    def _mask(self, moved: dict[str, Any], dataset_id: torch.Tensor | int) -> None:
-        """Add the masks, and blot out the pixels or features of cameras that are not there."""
+    def _add_masks(self, batch: dict[str, Any], dataset_id: torch.Tensor | int) -> None:
         if isinstance(dataset_id, int):
-            rows = next(len(value) for value in moved.values() if isinstance(value, torch.Tensor))
+            rows = next(len(value) for value in batch.values() if isinstance(value, torch.Tensor))
             dataset_id = torch.full((rows,), dataset_id, device=self.device)
-        masks = {key: table[dataset_id] for key, table in self._masks.items()}
-        moved |= {key: mask for key, mask in masks.items() if mask.shape[1]}
-        if not self._lacks_cameras:
-            return
-        lacks = ~masks["image_mask"]  # (B, K)
-        for key in ("image", "image_features"):
-            if isinstance(moved.get(key), torch.Tensor):
-                moved[key] = _blotted(moved[key], lacks)
+        batch |= {key: table[dataset_id] for key, table in self._masks.items() if table.shape[1]}
 
     def _to_float(self, images: torch.Tensor) -> torch.Tensor:
         if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:

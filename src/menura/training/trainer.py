@@ -136,7 +136,7 @@ class MenuraTrainer(ExactTrainer):
         if step == self._batches_of_step[0]:  # gradients of several batches are accumulated
             number = self._batches_of_step[1] + 1
         self._batches_of_step = (step, number)
-        return self.augmentations(batch, (self.args.seed, self.args.process_index, step, number))
+        return self.processor.masked(self.augmentations(batch, (self.args.seed, self.args.process_index, step, number)))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
