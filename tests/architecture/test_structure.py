@@ -64,6 +64,10 @@ TORCH_FREE = [
     "data.readers.lerobot_v2",
     "data.readers.rlds",
     "data.readers.zarr",
+    "data.wrappers.convert_actions",
+    "data.wrappers.convert_rotations",
+    "data.wrappers.declare_features",
+    "processing.spaces",
     "serving.client",
 ]
 HEAVY = ("torch", "transformers", "accelerate", "mujoco", "dm_control", "metaworld", "gym_aloha", "tensorboard")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from menura.checkpoint.manifest import Code
 from menura.features import Features, VectorFeature
 from menura.processing.processor import Processor
+from menura.processing.settings import ProcessorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,7 @@ def model_card(
         "action": _vector(features.action) + f", {settings.action}",
         "cameras": (", ".join(settings.camera_names) or "none") + height_width,
         "control": " ".join(filter(None, (features.control_space, features.control_type))) or "not said",
+        "trained": _trained(settings),
         "rate": f"{features.fps:g} Hz" if features.fps else "not said",
         "seed": str(seed),
         "blind": "yes: a baseline that does not see the object" if settings.blind else "no",
@@ -76,6 +78,16 @@ def model_card(
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         results=f"\n## Results\n\n{results.strip()}\n" if results else "",
     )
+
+
+def _trained(settings: ProcessorSettings) -> str:
+    """The control space of what the policy learnt; its answers are turned back."""
+    rotations = [
+        f"{what} rotations as {representation}"
+        for what, representation in (("action", settings.action_rotation), ("state", settings.state_rotation))
+        if representation is not None
+    ]
+    return ", ".join([f"{settings.action_type} actions", *rotations])
 
 
 def _vector(feature: VectorFeature | None) -> str:
