@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from menura.data.episode import UInt8
 from menura.data.frames import LazyFrames
+from menura.data.gathering import Stretches, clip_to_episode
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
@@ -106,6 +107,7 @@ class Windows(Dataset[Batch]):
         self._task_index: Int64 = np.asarray(store.task_index)[self.episodes]
         # The tables as plain arrays: every slice of a np.memmap pays for its subclass.
         self._state, self._action = np.asarray(store.state), np.asarray(store.action)
+        self._chunks = None if self.action_offsets is None else Stretches(self._action, self.action_offsets)
         self._image_features = None if store.image_features is None else np.asarray(store.image_features)
         self._stacked = None if store.stacked is None else np.asarray(store.stacked)
 
@@ -152,7 +154,7 @@ class Windows(Dataset[Batch]):
             IndexError: an index below 0 or not below `len(self)`.
         """
         rows, first, last, used = self._locate(indices)
-        observed, observed_pad = _clip(rows, self.observation_offsets, first, last)  # (B, O)
+        observed, observed_pad = clip_to_episode(rows, self.observation_offsets, first, last)  # (B, O)
         if len(self.observation_offsets) == 1:
             observed = observed[:, 0]  # (B,)
         batch: Batch = {}
@@ -164,11 +166,10 @@ class Windows(Dataset[Batch]):
             batch["image"] = self._gather_images(observed)
         if len(self.observation_offsets) > 1:
             batch["observation_is_pad"] = observed_pad
-        if self.action_offsets is None:
+        if self._chunks is None:
             batch["actions"], batch["is_pad"] = self._action.take(rows, axis=0), np.zeros(len(rows), bool)
         else:
-            acted, batch["is_pad"] = _clip(rows, self.action_offsets, first, last)  # (B, T)
-            batch["actions"] = self._action.take(acted, axis=0)
+            batch["actions"], batch["is_pad"] = self._chunks.take(rows, first, last)
         if self.spaces.encodes_actions:
             batch["actions"] = self.spaces.encode_actions(batch["actions"], self._state.take(rows, axis=0))
         batch["task"] = [self.store.tasks[number] for number in self._task_index[used].tolist()]
@@ -268,7 +269,7 @@ class Windows(Dataset[Batch]):
         offsets = np.zeros(1, np.int64) if self.action_offsets is None else self.action_offsets
         for start in range(0, len(self), _CHUNKS):
             rows, first, last, _ = self._locate(np.arange(start, min(start + _CHUNKS, len(self))))
-            acted, padded = _clip(rows, offsets, first, last)  # (n, T)
+            acted, padded = clip_to_episode(rows, offsets, first, last)  # (n, T)
             reference = self.spaces.reference(self._state.take(rows, axis=0))  # (n, A)
             for place in range(len(offsets)):
                 real = ~padded[:, place]
@@ -360,14 +361,6 @@ def windows(
         encoder_fingerprint=encoder_fingerprint,
     )
     return select(Windows(built, observation_offsets, action_offsets, spaces=spaces), chosen)
-
-
-def _clip(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> tuple[Int64, NDArray[np.bool_]]:
-    """(B, n) each: the row at every offset, or the nearest one of the episode; and where that was needed."""
-    wanted = rows[:, None] + offsets
-    clipped = np.minimum(wanted, last[:, None])
-    np.maximum(clipped, first[:, None], out=clipped)
-    return clipped, clipped != wanted
 
 
 def _first(value: Any) -> Any:
