@@ -218,6 +218,34 @@ def test_a_failing_camera_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([np.zeros((32, 48, 3), np.uint8)] * 4, r"camera 'top': expected 5 frames as action has, got 4"),
+        ([np.zeros((32, 48, 3), np.uint8)] * 6, r"camera 'top', frame 5: expected one of 5 frames"),
+        ([np.zeros((1, 1, 3), np.uint8)] * 5, r"camera 'top', frame 0: .* got uint8 of \(1, 1, 3\)"),
+        ([np.zeros((32, 48, 3))] * 5, r"camera 'top', frame 0: .* got float64 of \(32, 48, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("images", ["jpeg", "raw"])
+def test_frames_that_are_not_as_they_say(tmp_path: Path, frames: Any, message: str, images: Any) -> None:
+    class Lying:
+        shape = (5, 32, 48, 3)
+        dtype = np.dtype(np.uint8)
+
+        def __len__(self) -> int:
+            return 5
+
+        def __iter__(self) -> Any:
+            return iter(frames)
+
+    episode = make_episode(0)
+    lying: Any = {**episode.images, "top": Lying()}
+    with Hdf5Writer(tmp_path, FEATURES, images=images) as writer, pytest.raises(DataError, match=message):
+        writer.add_episode(replace(episode, images=lying))
+    assert not list(tmp_path.glob("episode_*"))
+
+
 def test_settings_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"images: expected one of \['jpeg', 'png', 'raw'\], got 'jpg'; did you mean"):
         Hdf5Writer(tmp_path, FEATURES, images="jpg")  # type: ignore[arg-type]
@@ -285,6 +313,15 @@ def test_an_index_that_is_damaged(tmp_path: Path) -> None:
     index.write_text("{no JSON\n" + index.read_text())
     with pytest.raises(DataError, match=r"episodes\.jsonl:1: expected a JSON object with 'file', got '\{no JSON'"):
         open_dataset(tmp_path)
+
+
+def test_times_that_are_missing(tmp_path: Path) -> None:
+    write(tmp_path, [6, 6])
+    with h5py.File(tmp_path / "episode_000001.hdf5", "a") as file:
+        del file["timestamps"]
+        file["timestamps"] = np.zeros(5)
+    with pytest.raises(DataError, match=r"episode_000001\.hdf5:/timestamps: expected 6 rows as the action has, got 5"):
+        open_dataset(tmp_path).episode(1)
 
 
 def test_a_newer_version(tmp_path: Path) -> None:

@@ -147,9 +147,10 @@ class Hdf5Writer:
             if self.features.state is not None:
                 file.create_dataset(STATE, data=episode.state)
             for camera in self.features.cameras:
-                self._write_frames(file, f"{IMAGES}/{camera}", episode.images[camera])
+                what = f"Episode {len(self)}, camera {camera!r}"
+                self._write_frames(file, f"{IMAGES}/{camera}", episode.images[camera], what)
 
-    def _write_frames(self, file: h5py.File, key: str, frames: Frames) -> None:
+    def _write_frames(self, file: h5py.File, key: str, frames: Frames, what: str) -> None:
         encode = _ENCODERS[self._images]
         if encode is None:
             dataset = file.create_dataset(key, frames.shape, np.uint8, chunks=(1, *frames.shape[1:]))
@@ -158,8 +159,16 @@ class Hdf5Writer:
         dataset.attrs["coding"] = self._images
         indexed = (frames[number] for number in range(len(frames)))
         one_by_one: Iterable[UInt8] = frames if isinstance(frames, Iterable) else indexed
+        number = -1
         for number, frame in enumerate(one_by_one):
+            if frame.shape != frames.shape[1:] or frame.dtype != np.uint8 or number == len(frames):
+                raise DataError(
+                    f"{what}, frame {number}: expected one of {len(frames)} frames, uint8 of {frames.shape[1:]}, "
+                    f"got {frame.dtype} of {frame.shape}."
+                )
             dataset[number] = frame if encode is None else np.frombuffer(encode(frame), np.uint8)
+        if number + 1 < len(frames):
+            raise DataError(f"{what}: expected {len(frames)} frames as action has, got {number + 1}.")
 
     # Opening
 

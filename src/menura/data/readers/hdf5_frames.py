@@ -54,10 +54,10 @@ class Hdf5Frames(LazyFrames):
         with self._files.reading(self._path) as file:
             dataset = file[self._key]
             coded = is_coded(dataset)
-            if not coded and dataset.shape[1:] != self.shape[1:]:
+            if not coded and (dataset.shape[1:] != self.shape[1:] or dataset.dtype != np.uint8):
                 raise DataError(
-                    f"{place_of(dataset)}: expected frames of shape {self.shape[1:]} as the dataset has, "
-                    f"got {dataset.shape[1:]}."
+                    f"{place_of(dataset)}: expected uint8 frames of shape {self.shape[1:]} as the dataset has, "
+                    f"got {dataset.dtype} of {dataset.shape[1:]}."
                 )
             rows = gather(dataset, numbers)
         frames: UInt8 = self._decode(rows, numbers) if coded else rows

@@ -21,6 +21,7 @@ FORMAT = "menura"
 VERSION = 1
 MANIFEST = "menura.json"
 INDEX = "episodes.jsonl"
+FACTS = ("task", "success", "seed", "extra")
 STATE, ACTION, TIMESTAMPS, IMAGES = "state", "action", "timestamps", "images"
 
 
@@ -88,7 +89,11 @@ class MenuraHdf5Reader(Hdf5Reader):
         )
 
     def facts(self, group: h5py.Group, place: Place) -> dict[str, Any]:
-        return json_attribute(group, "episode") | {"timestamps": np.asarray(group[TIMESTAMPS][()])}
+        noted = json_attribute(group, "episode")
+        timestamps = self._dataset(group, TIMESTAMPS)
+        self._require_rows(timestamps, self._steps(group))
+        facts: dict[str, Any] = {key: noted[key] for key in FACTS if key in noted}
+        return facts | {"timestamps": np.asarray(timestamps[()])}
 
     def metadata(self, index: int) -> dict[str, Any]:
         row = self._index.get(self._places[index].file.name)
