@@ -188,6 +188,12 @@ def test_wrong_specs(project: Path, spec: dict[str, Any], error: type[Exception]
     assert str(caught.value) == message
 
 
+def test_keys_of_the_dataset_are_no_arguments(tmp_path: Path) -> None:
+    save(tmp_path / "pushes")
+    with pytest.raises(ConfigError, match=r"dataset\.args\.keys: expected beside args, as a key of the dataset"):
+        open_dataset({"path": "pushes", "args": {"keys": {"images": []}}}, project=tmp_path)
+
+
 def test_unknown_class(project: Path) -> None:
     with pytest.raises(ComponentError, match="MyDat"):
         open_dataset({"class": "MyDat"}, project=project)

@@ -230,8 +230,16 @@ def test_damage_is_named(tmp_path: Path) -> None:
     chunk = root / "data/camera_0/0.0.0.0"
     chunk.write_bytes(bytes(len(chunk.read_bytes())))
     reader = open_dataset(root)
-    with pytest.raises(DataError, match=r"real.zarr: data/camera_0: damaged"):
+    with pytest.raises(DataError, match=r"data/camera_0/0.0.0.0: expected 0 bytes, got \d+: cut off"):
         reader.episode(0).images["camera_0"][:]
+    whole = (root / "data/robot_eef_pose/1.0").read_bytes()
+    for content in (whole[:-1], whole[:10], b""):
+        (root / "data/robot_eef_pose/1.0").write_bytes(content)
+        with pytest.raises(DataError, match=r"data/robot_eef_pose/1.0: expected \d+ bytes, got \d+: cut off. Fetch"):
+            reader.episode(1)
+    (root / "data/robot_eef_pose/1.0").write_bytes(b"\xff" * 12 + whole[12:])
+    with pytest.raises(DataError, match=r"real.zarr: data/robot_eef_pose: damaged"):
+        reader.episode(1)
     packed = zipped(root)
     packed.write_bytes(packed.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"real.zarr.zip: not a whole zip file"):

@@ -105,6 +105,9 @@ def _open_path(
         near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"Dataset {path}: expected a file or a directory, found nothing{near or '.'}")
     reader = find_format(format or recognise(path)).load()
+    for key in ("path", "keys", "name"):
+        if key in args:
+            raise ConfigError(f"dataset.args.{key}: expected beside args, as a key of the dataset, got it in them.")
     _check_args(reader, args, path)
     made: Reader = reader(path, keys=Keys.of(keys), name=name, **args)
     return made

@@ -6,6 +6,8 @@ Works with the packages zarr 2 and 3, imported when first needed, and both forma
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import json
 import os
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from menura.data.frames import LazyFrames
 from menura.errors import DataError
 
 _DESCRIPTIONS = (".zarray", "zarr.json")  # what an array's directory holds, of format 2 and of format 3
+_BLOSC_HEADER = 16  # bytes; the last four of them say how long the chunk is
 # How much is read at once when frames are asked for one after the other.
 _BLOCK_BYTES = 8 << 20
 
@@ -55,6 +58,8 @@ class ZarrArrays:
     def rows(self, name: str, index: Any) -> NDArray[Any]:
         """These rows of an array, in order; each chunk is unpacked once."""
         array = self[name]
+        if not self._zipped:  # a zip file has checksums
+            _require_whole_chunks(self.path / name, np.unique(np.arange(array.shape[0])[index]))
         try:
             return np.asarray(array[index] if isinstance(index, slice) else array.oindex[index])
         except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
@@ -101,6 +106,29 @@ class ZarrArrays:
                 f"{self.path}: {name}: cannot be opened ({error}). If its codec is missing, install it "
                 f"(JPEG XL as UMI writes it: pip install imagecodecs imagecodecs-numcodecs); else fetch it again."
             ) from error
+
+
+def _require_whole_chunks(folder: Path, rows: NDArray[np.int64]) -> None:
+    """Blosc does not notice that a chunk was cut off, and reads on: its header is compared with the file's size.
+
+    A chunk that is absent is no damage: it holds nothing but the array's fill value.
+    """
+    description = folder / ".zarray"
+    if not description.exists():
+        return  # of format 3, which describes the chunks in another way
+    array = json.loads(description.read_text())
+    if (array.get("compressor") or {}).get("id") != "blosc":
+        return
+    first, *others = zip(array["shape"], array["chunks"], strict=True)
+    numbers = (np.unique(rows // first[1]).tolist(), *(range(-(-size // chunk)) for size, chunk in others))
+    for key in itertools.product(*numbers):
+        file = folder / array.get("dimension_separator", ".").join(map(str, key))
+        if not file.exists():
+            continue
+        with file.open("rb") as chunk:
+            size = int.from_bytes(chunk.read(_BLOSC_HEADER)[12:], "little")
+        if size != file.stat().st_size or size < _BLOSC_HEADER:
+            raise DataError(f"{file}: expected {size} bytes, got {file.stat().st_size}: cut off. Fetch it again.")
 
 
 def _register_image_codecs() -> None:
