@@ -18,6 +18,7 @@ from menura.features import Rotation
 Make = Callable[..., list[dict[str, Any]]]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
 MINARI = Path(__file__).parents[1] / "fixtures" / "minari"
+ALOHA = Path(__file__).parents[1] / "fixtures" / "aloha"
 
 
 def worst(frames: Any, pixels: np.ndarray) -> int:
@@ -74,6 +75,18 @@ def test_aloha_jpeg(tmp_path: Path, make_aloha: Make, images: str, colour: str) 
     frames = open_dataset(tmp_path, colour=colour).episode(1).images["cam_high"]
     assert worst(frames, wrote[1]["frames"]["cam_high"]) <= 6
     assert worst(frames[[3, 0]], wrote[1]["frames"]["cam_high"][[3, 0]]) <= 6
+
+
+def test_aloha_coded_by_opencv_itself() -> None:
+    """What `cv2.imencode` makes of RGB frames is `bgr`, and red again (see the fixtures' README)."""
+    y, x = np.mgrid[:24, :32]
+    images = open_dataset(ALOHA, colour="bgr").episode(0).images
+    assert list(images) == ["cam_high", "cam_left_wrist"]
+    for number, frames in enumerate(images.values()):
+        for step in range(4):
+            truth = np.stack([200 + step * 3 + 0 * x, 60 + y * 2 + number * 20, 10 + x], axis=-1)
+            assert worst(frames[step], truth) <= 14  # quality 50
+    assert open_dataset(ALOHA, colour="rgb").episode(0).images["cam_high"][0][..., 2].min() > 180  # blue: the wrong one
 
 
 def test_aloha_jpeg_needs_its_colour_said(tmp_path: Path, make_aloha: Make) -> None:
