@@ -117,6 +117,7 @@ def _task_settings(
     """(arguments, features, image encoder's width, note) of the project's first task that names the policy."""
     from menura.config import load_task
     from menura.data import open_dataset
+    from menura.processing.spaces import Spaces
 
     tasks = sorted((project / "configs" / "task").glob("*.y*ml"))
     for file in (file for file in tasks if name in file.read_text(encoding="utf-8")):
@@ -127,7 +128,8 @@ def _task_settings(
         if features is None and config.datasets:
             dataset = config.datasets[0]
             try:
-                features = open_dataset({"class": dataset.class_, "args": dataset.args}, project=project).features
+                recorded = open_dataset(dataset.model_dump(by_alias=True), project=project).features
+                features = Spaces.of(config.processor, recorded).trained
             except DataError as error:
                 note += f"; its data is not there, the shapes are the config's defaults ({error})"
         if encoder_dim is None and config.image_encoder is not None:
