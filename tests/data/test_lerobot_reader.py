@@ -357,6 +357,19 @@ def test_times_are_those_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(LeRobotReader(tmp_path).episode(0).timestamps, times[:4])  # type: ignore[arg-type]
 
 
+def test_two_cameras_whose_keys_end_alike(tmp_path: Path) -> None:
+    write(tmp_path, video=False)
+    edit_table(tmp_path / DATA, lambda table: table.append_column("observation.top", table["observation.images.top"]))
+    edit_info(
+        tmp_path,
+        lambda info: info["features"].update({"observation.top": info["features"]["observation.images.top"]}),
+    )
+    reader = LeRobotReader(tmp_path)
+    assert list(reader.features.cameras) == ["top", "observation.top"]
+    np.testing.assert_array_equal(*(frames[:] for frames in reader.episode(1).images.values()))
+    assert list(LeRobotReader(tmp_path, keys={"images": ["observation.top"]}).features.cameras) == ["observation.top"]
+
+
 @pytest.mark.parametrize(
     ("shape", "names"), [([16, 24], None), ([16, 24, 1], ["height", "width", "channels"]), ([16, 24, 4], None)]
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from menura.data.episode import Episode, Float32, Frames
@@ -28,6 +26,7 @@ from menura.data.frames import ImageFrames
 from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.lerobot_cameras import Camera, video_frames
+from menura.data.readers.lerobot_features import enriched, flat_names, width_of
 from menura.data.readers.lerobot_meta import (
     ACTION,
     EPISODES,
@@ -35,16 +34,14 @@ from menura.data.readers.lerobot_meta import (
     STATE,
     EpisodeTable,
     matrix,
-    open_parquet,
     read_episodes,
     read_info,
-    read_parquet,
     read_tasks,
 )
+from menura.data.readers.lerobot_rows import BOOKKEEPING, DataFile
 from menura.errors import DataError, did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 
-_BOOKKEEPING = frozenset({"timestamp", "frame_index", "episode_index", "index", "task_index"})
 _NO_NUMBERS = frozenset({"string", "image", "video", "language"})
 _OPEN_FILES = 4  # their footers may take tens of megabytes each
 
@@ -92,7 +89,7 @@ class LeRobotReader(Reader):
             )
         self._tasks = self._read_tasks()
         self._selected = self._select_episodes(episodes)
-        self._files: OrderedDict[Path, _DataFile] = OrderedDict()
+        self._files: OrderedDict[Path, DataFile] = OrderedDict()
         self.features = self._features()
 
     # What differs between the versions of the format
@@ -134,6 +131,13 @@ class LeRobotReader(Reader):
             seed=facts.get("seed"),
             extra=facts.get("extra", {}),
         )
+
+    def tasks(self) -> list[str]:
+        """From the episodes table, which does not say with which of several tasks an episode begins."""
+        known = [self._table.tasks_of(row) for row in self._selected.tolist()]
+        if self._task_key is not None or not any(known):
+            return super().tasks() if self.features.language else [""] * len(self)
+        return [tasks[0] if len(tasks) == 1 else self.episode(index).task for index, tasks in enumerate(known)]
 
     def metadata(self, index: int) -> dict[str, Any]:
         """What Menura's writer noted of the episode, and its `tasks` where there are several."""
@@ -190,7 +194,7 @@ class LeRobotReader(Reader):
         numbers = {
             key: len(spec["shape"])
             for key, spec in self._info.features.items()
-            if spec["dtype"] not in _NO_NUMBERS and key not in _BOOKKEEPING
+            if spec["dtype"] not in _NO_NUMBERS and key not in BOOKKEEPING
         }
         vectors = [key for key, dimensions in numbers.items() if dimensions <= 1]
         keys = [default] if given is None else list(given)
@@ -211,6 +215,8 @@ class LeRobotReader(Reader):
         for key, spec in self._info.features.items():
             if spec["dtype"] in ("video", "image"):
                 camera = Camera.of(key, spec)
+                if camera.name in cameras:
+                    camera = replace(camera, name=key)
                 cameras[camera.name] = camera
         if given is None:
             return {name: camera for name, camera in cameras.items() if not camera.depth}
@@ -261,15 +267,15 @@ class LeRobotReader(Reader):
             language=self._task_key is not None or any(self._tasks) or self._table.has_tasks,
             robot=self._info.robot_type,
         )
-        return features if own is None else _enriched(features, own)
+        return features if own is None else enriched(features, own)
 
     def _vector_feature(self, what: str, keys: list[str]) -> VectorFeature:
         names: list[str] = []
         numbered: list[str] = []
         for key in keys:
             spec = self._info.features[key]
-            plain = [f"{what if len(keys) == 1 else key}_{i}" for i in range(_width(spec))]
-            found = _flat_names(spec.get("names"))
+            plain = [f"{what if len(keys) == 1 else key}_{i}" for i in range(width_of(spec))]
+            found = flat_names(spec.get("names"))
             names += found if len(found) == len(plain) else plain
             numbered += plain
         return VectorFeature(tuple(names if len(set(names)) == len(names) else numbered))
@@ -291,11 +297,11 @@ class LeRobotReader(Reader):
             )
         return table
 
-    def _data_file(self, row: int) -> _DataFile:
+    def _data_file(self, row: int) -> DataFile:
         path = self.root / self._info.data_file(int(self._table.chunk[row]), int(self._table.file[row]))
         file = self._files.pop(path, None)
         if file is None:
-            file = _DataFile(path)
+            file = DataFile(path)
         self._files[path] = file
         while len(self._files) > _OPEN_FILES:
             self._files.popitem(last=False)
@@ -304,7 +310,7 @@ class LeRobotReader(Reader):
     def _vector(self, table: pa.Table, keys: list[str], row: int) -> Float32:
         """(T, D) the columns of these keys, joined."""
         parts = [
-            matrix(table.column(key), _width(self._info.features[key]), f"{self.root}: episode {row}: {key}")
+            matrix(table.column(key), width_of(self._info.features[key]), f"{self.root}: episode {row}: {key}")
             for key in keys
         ]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(table), 0), np.float32)
@@ -329,62 +335,3 @@ class LeRobotReader(Reader):
         """The encoded frames of an episode; empty ones where they are missing."""
         column = self._rows(row, [key, "episode_index"]).column(key).combine_chunks()
         return [encoded or b"" for encoded in column.field("bytes").to_pylist()]
-
-
-class _DataFile:
-    """One data file, with the rows at which its row groups begin."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file: pq.ParquetFile = open_parquet(path)
-        metadata = self.file.metadata
-        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        self.begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self.columns = frozenset(self.file.schema_arrow.names)
-
-    def __len__(self) -> int:
-        return int(self.begins[-1])
-
-    def rows(self, start: int, stop: int, columns: list[str]) -> pa.Table:
-        """Rows `start … stop - 1`, fewer where the file ends; only the row groups that hold them are read."""
-        missing = [column for column in columns if column not in self.columns and column not in _BOOKKEEPING]
-        if missing:
-            raise DataError(
-                f"{self.path}: expected columns {missing} as meta/info.json says, got {sorted(self.columns)}. "
-                f"Fetch the dataset again."
-            )
-        first = int(np.searchsorted(self.begins, start, side="right")) - 1
-        last = int(np.searchsorted(self.begins, stop, side="left"))
-        groups = list(range(first, min(last, len(self.begins) - 1)))
-        table = read_parquet(self.path, self.file, [column for column in columns if column in self.columns], groups)
-        return table.slice(start - int(self.begins[first]), stop - start)
-
-
-def _enriched(features: Features, own: Features) -> Features:
-    """`features` with the units, objects, control and render modes of `own`, where the two speak of the same."""
-    state = own.state if features.state and own.state and own.state.names == features.state.names else features.state
-    same_action = own.action.names == features.action.names
-    return replace(
-        features,
-        state=state,
-        action=own.action if same_action else features.action,
-        control_space=own.control_space if same_action else None,
-        control_type=own.control_type if same_action else None,
-        cameras={
-            name: replace(camera, render=own.cameras[name].render if name in own.cameras else None)
-            for name, camera in features.cameras.items()
-        },
-    )
-
-
-def _width(spec: Mapping[str, Any]) -> int:
-    """The numbers a feature has in one frame."""
-    return math.prod(int(size) for size in spec["shape"])
-
-
-def _flat_names(names: Any) -> list[str]:
-    """Names as datasets have them: a list, lists in a mapping (`{"motors": […]}`), or a mapping name -> index."""
-    if isinstance(names, Mapping):
-        nested = [value for value in names.values() if isinstance(value, list)]
-        return [str(name) for value in nested for name in value] if nested else [str(name) for name in names]
-    return [str(name) for name in names] if isinstance(names, list) else []
