@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from menura.config import load_task
 from menura.conformance import check_run
@@ -16,6 +17,7 @@ from menura.errors import ConfigError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
 from menura.features import VectorFeature
 from menura.meta_policy import MetaPolicy
+from menura.policies.check import check_policy
 from menura.processing.rotations import angle
 from menura.training.ingredients import Ingredients, gather
 from menura.training.run import train
@@ -132,3 +134,28 @@ def test_what_the_data_does_not_allow_is_told_with_its_place(project: Path) -> N
         ingredients(action_reference="{}")
     with pytest.raises(ConfigError, match=r"processor: action_reference: .*did you mean 'qw'"):
         ingredients(action_reference="{turn_x: qww}")
+
+
+def test_check_policy_builds_it_for_what_is_trained(project: Path) -> None:
+    results = check_policy("MLPPolicy", project=project)
+    assert [result.message for result in results if not result.ok] == []
+
+
+def test_a_blind_policy_sees_no_goal_in_any_representation(project: Path) -> None:
+    made = ingredients(blind="true", state_rotation="6d")
+    part: Any = made.train
+    state = made.processor.inputs(collate(part.__getitems__([0, 40])))["state"]
+    assert state.shape == (2, 3 + 6 + 1 + 3 + 6)
+    assert (state[:, 10:] == 0).all()
+    assert (state[:, :10] != 0).any()
+
+
+def test_each_dataset_of_a_mixture_keeps_its_own_statistics_of_what_is_trained(project: Path) -> None:
+    long, short = (f"{{class: PoseData, name: s{steps}, args: {{episodes: 3, steps: {steps}}}}}" for steps in (30, 9))
+    made = gather(load_task("pose", [f"--datasets=[{long}, {short}]"]), seed=0, hold_out=False)
+    part = made.train.parts[1]  # type: ignore[union-attr]
+    raw = {"state": made.readers[1].episode(0).state[:2]}
+    batch = made.processor.inputs({**collate(part.__getitems__([0, 1])), "dataset_id": torch.tensor([1, 1])})
+    back = made.processor.actions(batch["actions"], 1, observation=raw).numpy()
+    assert_same_actions(back[0], made.readers[1].episode(0).action[:6], made.features.action)
+    assert made.processor.action_normalizer.datasets == 2
