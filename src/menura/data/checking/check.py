@@ -45,7 +45,7 @@ def check_dataset(
     *,
     pictures: Pictures = "sampled",
     cache_dir: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | Progress = False,
 ) -> Report:
     """Looks for everything that is known to go wrong in recorded data. Nothing is changed.
 
@@ -57,7 +57,7 @@ def check_dataset(
             decoded. `sampled`: besides, about 1,500 frames a camera, four a second, from evenly spaced episodes.
             `all`: every frame.
         cache_dir: where the report is kept for the next time, by the data's fingerprint; as `build_store`.
-        progress: show a bar on stderr.
+        progress: show a bar on stderr; or one to show it in.
 
     Raises:
         DataError: the dataset cannot be opened at all. A damaged episode is a finding.
@@ -66,11 +66,15 @@ def check_dataset(
     kept = remembered.place(cache_dir, reader.fingerprint(), pictures)
     if (report := remembered.load(kept)) is not None:
         return report
-    columns = (TextColumn("checking {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+    with progress if isinstance(progress, Progress) else _bar(progress) as bar:
         report = _Checking(reader, pictures, bar).report()
     remembered.save(kept, report)
     return report
+
+
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("checking {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
 
 
 class _Checking:
