@@ -28,13 +28,13 @@ ENDS = (4, 7, 12)
 ROWS = 12
 
 
-def save(root: Path, data: Mapping[str, Any], ends: Any = ENDS, *, chunk: int = 5) -> Path:
+def save(root: Path, data: Mapping[str, Any], ends: Any = ENDS, *, chunk: int = 5, **codecs: Any) -> Path:
     """As `ReplayBuffer` writes: groups `data` and `meta`, arrays in chunks of some rows, packed with Blosc."""
     zarr.open_group(str(root), mode="w", **FORMAT_2)
     arrays = {f"data/{name}": np.asarray(array) for name, array in data.items()}
     for name, array in {**arrays, "meta/episode_ends": np.asarray(ends, np.int64)}.items():
         zarr.open_group(str(root), path=name.split("/")[0], mode="a", **FORMAT_2)
-        compressor = numcodecs.Blosc("zstd", clevel=5, shuffle=2)
+        compressor = codecs.get(name.split("/")[1]) or numcodecs.Blosc("zstd", clevel=5, shuffle=2)
         made = zarr.create(
             shape=array.shape,
             chunks=(chunk, *array.shape[1:]),
@@ -144,10 +144,23 @@ def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
     """UMI's cameras are coded as JPEG XL."""
     root = save(tmp_path / "umi.zarr", real())
     path = root / "data/camera_0/.zarray"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "compressor": {"id": "imagecodecs_jpegxl"}}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "compressor": {"id": "imagecodecs_unknown"}}))
     with pytest.raises(DataError, match=r"umi.zarr: data/camera_0: cannot be opened .* pip install imagecodecs"):
         open_dataset(root)
     assert len(open_dataset(root, keys={"images": ["camera_1"]}).episode(0)) == 4
+
+
+def test_jpeg_xl(tmp_path: Path) -> None:
+    codecs = pytest.importorskip("imagecodecs.numcodecs", reason="pip install imagecodecs")
+    frames = np.indices((ROWS, 32, 32, 3)).sum(axis=0).astype(np.uint8)
+    root = save(
+        tmp_path / "umi.zarr",
+        {**real(), "camera0_rgb": frames},
+        chunk=1,
+        camera0_rgb=codecs.Jpegxl(lossless=True),
+    )
+    reader = open_dataset(root, keys={"images": ["camera0_rgb"]})
+    np.testing.assert_array_equal(reader.episode(1).images["camera0_rgb"][:], frames[4:7])
 
 
 def test_keys_choose_join_and_rename(tmp_path: Path) -> None:

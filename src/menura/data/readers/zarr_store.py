@@ -5,6 +5,7 @@ Works with the packages zarr 2 and 3, imported when first needed, and both forma
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -104,7 +105,7 @@ class ZarrArrays:
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             raise DataError(
                 f"{self.path}: {name}: cannot be opened ({error}). If its codec is missing, install it "
-                f"(JPEG XL as UMI writes it: pip install imagecodecs imagecodecs-numcodecs); else fetch it again."
+                f"(JPEG XL as UMI writes it: pip install imagecodecs); else fetch it again."
             ) from error
 
 
@@ -131,8 +132,9 @@ def _require_whole_chunks(folder: Path, rows: NDArray[np.int64]) -> None:
             raise DataError(f"{file}: expected {size} bytes, got {file.stat().st_size}: cut off. Fetch it again.")
 
 
+@functools.cache
 def _register_image_codecs() -> None:
-    """JPEG XL and its like, where imagecodecs is installed."""
+    """JPEG XL and its like, where imagecodecs is installed; once."""
     if importlib.util.find_spec("imagecodecs") is not None:
         importlib.import_module("imagecodecs.numcodecs").register_codecs()
 
