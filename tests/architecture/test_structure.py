@@ -62,6 +62,7 @@ TORCH_FREE = [
     "data.readers.minari",
     "data.hdf5_writer",
     "data.readers.lerobot_v2",
+    "data.checking",
     "data.readers.rlds",
     "data.readers.zarr",
     "data.wrappers.convert_actions",

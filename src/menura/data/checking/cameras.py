@@ -12,6 +12,7 @@ from menura.data.checking.remedies import delete
 from menura.data.checking.report import Finding
 from menura.data.checking.tables import Context, Tables, long_runs
 from menura.data.episode import Episode, Frames, UInt8
+from menura.data.frames import LazyFrames
 from menura.data.statistics import Float64
 
 #: Frames are compared as grids of so many cells a side, each the mean of its pixels: noise and video coding cancel out.
@@ -26,6 +27,7 @@ FROZEN_S, FROZEN_FRAMES = 1.0, 5
 ROBOT_MOVES = 0.25
 #: When pictures are sampled: one every so many seconds, of so many a camera altogether.
 EVERY_S, PICKED = 0.25, 1500
+_AT_ONCE = 32  # decoded together: a video is opened once for them
 
 
 class Cameras:
@@ -90,15 +92,18 @@ class Cameras:
 
 def _grids(frames: Frames, numbers: NDArray[np.int64]) -> Iterator[Float64]:
     """Of each frame the mean colours of its cells: (GRID · GRID, 3)."""
-    for number in numbers:
-        yield _grid(frames[int(number)])
+    if not isinstance(frames, (np.ndarray, LazyFrames)):  # a user's own, which may know only whole numbers
+        yield from (_grid(frames[int(number)]) for number in numbers)
+        return
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield from map(_grid, frames[numbers[start : start + _AT_ONCE]])
 
 
 def _grid(frame: UInt8) -> Float64:
     height, width = frame.shape[:2]
     rows = np.unique(np.linspace(0, height, min(GRID, height) + 1).astype(int)[:-1])
     columns = np.unique(np.linspace(0, width, min(GRID, width) + 1).astype(int)[:-1])
-    sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float64), rows, axis=0), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(frame, rows, axis=0, dtype=np.int64), columns, axis=1)
     pixels = np.diff([*rows, height])[:, None] * np.diff([*columns, width])
     return np.asarray((sums / pixels[..., None]).reshape(-1, 3))
 

@@ -10,6 +10,7 @@ Severity = Literal["error", "warning", "note"]
 #: From worst to least. An error makes training wrong; a warning makes it worse; a note is worth knowing.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _SHOWN_EPISODES = 6
+_SHOWN_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Finding:
     def subject(self) -> str:
         """What it concerns, in words: `state: elbow, wrist`."""
         what = self.feature or (f"camera {self.camera}" if self.camera else "")
-        return f"{what}: {', '.join(self.dimensions)}" if self.dimensions else what
+        names = ", ".join(self.dimensions[:_SHOWN_NAMES])
+        more = f" … ({len(self.dimensions)} in all)" if len(self.dimensions) > _SHOWN_NAMES else ""
+        return f"{what}: {names}{more}" if names else what
 
     @property
     def where(self) -> str:
