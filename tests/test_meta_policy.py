@@ -333,6 +333,24 @@ def test_the_ensemble_averages_rotations_as_rotations() -> None:
         assert session.select_action(states(step, 1))[0] == pytest.approx([0, 1, 0, 0])
 
 
+class Nowhere(Tiny):
+    def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
+        return torch.zeros(len(obs_dict["state"]), 6, 6)
+
+
+def test_an_answer_that_is_no_rotation_is_refused() -> None:
+    names = tuple("abcdef")
+    features = Features(FEATURES.state, VectorFeature(names, rotations=(Rotation(names, "6d"),)), fps=10.0)
+    model = Nowhere(TinyConfig())
+    statistics = {"demos": {"state": rows_of(2), "action": rows_of(6)}}
+    config = ProcessorConfig(action="identity", action_rotation="6d")
+    policy = MetaPolicy(model, Processor.build(config, features, statistics, model.config, uses=("state",)))
+    with pytest.raises(
+        ContractError, match=r"Nowhere\.select_action, or the state .*: rotation 6d: expected numbers that"
+    ):
+        policy.predict(states(0))
+
+
 class Sampler(Tiny):
     def select_action(self, obs_dict: dict[str, Any], generator: list[torch.Generator] | None = None) -> torch.Tensor:
         answer = super().select_action(obs_dict)

@@ -15,6 +15,9 @@ from menura.checkpoint import load_checkpoint
 from menura.data import Episode, LeRobotReader, LeRobotWriter, windows
 from menura.errors import ConfigError
 from menura.features import CameraFeature, Features, VectorFeature
+from menura.processing.normalizer import Normalizer
+from menura.processing.rotations import angle, compose, convert
+from menura.processing.spaces import Spaces
 
 SHORT = ["--training.max_steps=2"]
 SCALED = """
@@ -154,6 +157,43 @@ def test_the_end_of_an_episode_is_not_padded_with_zeros(tmp_path: Path) -> None:
     last = data.__getitems__([4])
     np.testing.assert_array_equal(last["actions"][0], np.repeat(episode(5).action[4:], 4, axis=0))
     assert last["is_pad"][0].tolist() == [False, True, True, True]
+
+
+def test_statistics_are_of_the_differences_that_are_trained(tmp_path: Path) -> None:
+    """Silent wrong results 20: samples q - q[0], statistics of one-step differences: a "unit" deviation of 30."""
+    names = ("shoulder", "elbow")
+    features = Features(VectorFeature(names), VectorFeature(names), fps=10, control_type="abs")
+    steps = np.random.default_rng(0).normal(size=(200, 2)).cumsum(0).astype(np.float32)
+    spaces = Spaces(features, action_type="relative")
+
+    class Walk:
+        def __init__(self) -> None:
+            self.features = features
+
+        def __len__(self) -> int:
+            return 1
+
+        def episode(self, index: int) -> Episode:
+            return Episode(steps, steps, fps=10)
+
+    items = windows(Walk(), (0,), range(50), spaces=spaces, cache_dir=tmp_path, progress=False)
+    batch = items.__getitems__(range(len(items)))
+    normalizer = Normalizer("zscore", items.statistics()["action"], feature="action")
+    normalized = normalizer.normalize(torch.from_numpy(batch["actions"]))[~torch.from_numpy(batch["is_pad"])]
+    assert normalized.mean(0).abs().max() < 1e-4
+    assert (normalized.std(0) - 1).abs().max() < 1e-2
+
+
+def test_converting_rotations_changes_no_input_and_turns_the_short_way() -> None:
+    """Silent wrong results 27: `quat2axisangle` that writes into its input and answers angles beyond pi for w < 0."""
+    quaternion = np.array([-0.7, 0.1, 0.2, 0.3])
+    before = quaternion.copy()
+    turn = convert(quaternion, "quat_wxyz", "axis_angle")
+    assert np.array_equal(quaternion, before)
+    assert np.linalg.norm(turn) <= np.pi
+    added = [np.pi / 2, np.pi / 2, 0]  # as vectors
+    composed = compose([np.pi / 2, 0, 0], [0, np.pi / 2, 0], "axis_angle")
+    assert angle(added, composed, "axis_angle") > 0.5
 
 
 def test_an_episode_of_one_frame_is_recorded_and_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.errors import ContractError, DataError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.policies.contract import observation
 from menura.policies.needs import Needs
@@ -111,8 +111,15 @@ class Inference:
         return self._checked(answer, rows=len(next(iter(inputs.values()))))
 
     def actions(self, normalized: torch.Tensor, obs: Mapping[str, Any]) -> NDArray[np.float32]:
-        """(B, T, A) float32 in physical units, from `infer`'s answer to the inputs of that raw observation."""
-        physical = self.processor.actions(normalized, self.dataset_id, observation=obs)
+        """(B, T, A) float32 in physical units, from `infer`'s answer to the inputs of that raw observation.
+
+        Raises:
+            ContractError: the answer cannot be made a rotation where one is due.
+        """
+        try:
+            physical = self.processor.actions(normalized, self.dataset_id, observation=obs)
+        except DataError as problem:  # numbers that are no rotation
+            raise ContractError(f"{self.name}.select_action, or the state it was given: {problem}") from problem
         answer: NDArray[np.float32] = physical.cpu().numpy()
         return answer
 
