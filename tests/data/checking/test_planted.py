@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menura.data.checking import Finding, Place, Report
+from menura.data.checking import Finding, Place, Report, check_dataset
+from menura.data.wrappers.trim import Trim
 from menura.features import Features, Rotation, VectorFeature
 
 Check = Callable[..., Report]
@@ -173,6 +175,17 @@ def test_idle_heads_and_tails(clean: Clean, check: Check, only: Only, episode: i
     assert abs(start - expected[0]) <= 8  # where it begins to move is a matter of degree
     assert abs(stop - expected[1]) <= 8
     assert "trim" in found.remedy
+
+
+def test_what_is_idle_is_what_trim_cuts(clean: Clean, check: Check, takes_reader: Any, tmp_path: Path) -> None:
+    takes = clean()
+    for take in takes[:4]:
+        for name in ("state", "action"):
+            table = getattr(take, name)
+            setattr(take, name, np.concatenate([table[[0]].repeat(60, axis=0), table]))
+        take.images = {"top": np.concatenate([take.images["top"][[0]].repeat(60, axis=0), take.images["top"]])}
+    assert check(takes).kinds == {"idle"}
+    assert check_dataset(Trim(takes_reader(takes), idle=True), pictures="none", cache_dir=tmp_path).findings == ()
 
 
 def test_short_episodes(clean: Clean, check: Check, only: Only) -> None:
