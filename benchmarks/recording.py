@@ -78,7 +78,7 @@ def record(root: Path, seconds: float, noise: float, codec: str) -> dict[str, fl
             took[number] = 1e3 * (end - start)
             late += end > due + 1 / FPS
         elapsed = time.perf_counter() - begin
-        share = (time.process_time() - worked) / elapsed / (os.cpu_count() or 1)
+        share = (time.process_time() - worked) / elapsed / len(os.sched_getaffinity(0))
         waited = recorder.waited_s
         recorder.save()
         saved = time.perf_counter() - begin - elapsed
@@ -100,8 +100,8 @@ def record(root: Path, seconds: float, noise: float, codec: str) -> dict[str, fl
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--codec", default="libx264")
-    parser.add_argument("--noise", type=float, default=0.0, help="of the pixels, in grey levels; 4 is a webcam indoors")
+    parser.add_argument("--codec", default="libx264-ultrafast")
+    parser.add_argument("--noise", type=float, default=4.0, help="of the pixels, in grey levels; 4 is a webcam indoors")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         result = record(Path(directory) / "data", given.seconds, given.noise, given.codec)

@@ -38,7 +38,7 @@ class Encoder:
 # x264 takes half the time of SVT-AV1 on small pictures, at less error. Without chroma subsampling (4:4:4) small
 # coloured things in 84 x 84 pixels keep their colour (worst pixel off by 60 of 255, not 120), at the same file size.
 # A 480 x 640 frame takes 6 to 11 ms of one core by veryfast, 2.3 to 3.4 ms by ultrafast, which needs up to twice the
-# room for the same error: for a robot whose processor has more to do than to record.
+# room for the same error: for a robot whose processor has more to do than to record (benchmarks/recording.py).
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "libx264": Encoder("libx264", "h264", "yuv444p", {"g": "2", "crf": "14", "preset": "veryfast", "bf": "0"}),
