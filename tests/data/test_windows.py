@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +14,6 @@ from torch.utils.data import DataLoader
 
 from menura.data import Episode, Windows, build_store, collate, compute_statistics, windows
 from menura.errors import DataError
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def numbered(make_reader, lengths, **options):
@@ -258,13 +254,3 @@ def test_batches_are_fresh_and_writable(make_reader, tmp_path):
     kept = first["image"].copy()
     first["image"][:] = 0
     np.testing.assert_array_equal(data.__getitems__([0, 1])["image"], kept)
-
-
-@pytest.mark.parametrize(("name", "floor"), [("windows_state", "item_by_item_us"), ("windows_images", "memcpy_us")])
-def test_benchmarks_run(name, floor):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    result = module.measure(repeats=3, episodes=2, frames=150)
-    assert result["ratio"] > 0
-    assert result[floor] > 0

@@ -5,10 +5,16 @@ Shapes: B batch, T offsets, N rows of the table, D its width.
 
 from __future__ import annotations
 
+import mmap
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import Float32
+
+# What a process keeps of one memory map before it lets go of it. The pages stay in the system's cache.
+RESIDENT_BYTES = 800_000_000
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -61,3 +67,32 @@ class Stretches:
     def _gather(self, rows: Int64, first: Int64, last: Int64) -> tuple[Float32, Bool]:
         clipped, is_pad = clip_to_episode(rows, self._offsets, first, last)
         return self._table.take(clipped, axis=0), is_pad
+
+
+class MappedTable:
+    """A memory-mapped table of which this process holds only so much at a time, however much of it is read.
+
+    Pages that were read count as the process's memory until it lets go of them, although they belong to the system's
+    cache; a large dataset would seem to fill the memory, and does where that is limited by a container.
+    """
+
+    def __init__(self, table: NDArray[Any]) -> None:
+        self._table = np.asarray(table)
+        self._read_bytes = 0
+        self._map = _map_of(table) if self._table.nbytes > RESIDENT_BYTES and hasattr(mmap, "MADV_DONTNEED") else None
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """`table[rows]`."""
+        taken: NDArray[Any] = self._table.take(rows, axis=0)
+        if self._map is not None:
+            self._read_bytes += taken.nbytes
+            if self._read_bytes > RESIDENT_BYTES:
+                self._map.madvise(mmap.MADV_DONTNEED)
+                self._read_bytes = 0
+        return taken
+
+
+def _map_of(table: Any) -> mmap.mmap | None:
+    while table is not None and not isinstance(table, mmap.mmap):
+        table = getattr(table, "base", None)
+    return table

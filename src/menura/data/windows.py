@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from menura.data.episode import UInt8
 from menura.data.frames import LazyFrames
-from menura.data.gathering import Stretches, clip_to_episode
+from menura.data.gathering import MappedTable, Stretches, clip_to_episode
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
@@ -109,7 +109,7 @@ class Windows(Dataset[Batch]):
         self._state, self._action = np.asarray(store.state), np.asarray(store.action)
         self._chunks = None if self.action_offsets is None else Stretches(self._action, self.action_offsets)
         self._image_features = None if store.image_features is None else np.asarray(store.image_features)
-        self._stacked = None if store.stacked is None else np.asarray(store.stacked)
+        self._stacked = None if store.stacked is None else MappedTable(store.stacked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.store, self.observation_offsets, self.action_offsets, self.options())
@@ -291,7 +291,7 @@ class Windows(Dataset[Batch]):
     def _gather_images(self, rows: Int64) -> UInt8 | dict[str, UInt8]:
         """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
         if self._stacked is not None:
-            return self._stacked.take(rows, axis=0)
+            return self._stacked.take(rows)
         flat, store = rows.ravel(), self.store.images
         sizes = {frames.shape[1:] for frames in store.values()}
         if len(sizes) > 1:
@@ -344,8 +344,9 @@ def windows(
     """
     from menura.data.selection import Filter, select  # which knows of windows, too
 
-    if filter is None and isinstance(dataset, Mapping):
-        filter = dataset.get("filter")
+    if isinstance(dataset, Mapping):
+        filter = filter or dataset.get("filter")
+        dataset = {**dataset, "filter": None}  # it chooses items, so that the store can be shared
     chosen = Filter.of(filter)  # refused before a store is built
     built = build_store(
         open_dataset(dataset),
