@@ -12,9 +12,10 @@ from scipy.spatial.transform import Rotation as Turn
 
 from menura.errors import FeatureMismatch
 from menura.features import ROTATIONS, Features, Rotation, VectorFeature
+from menura.processing.differences import Differences
 from menura.processing.representation import Representation
 from menura.processing.rotations import angle, compose, convert
-from menura.processing.spaces import Differences, Spaces
+from menura.processing.spaces import Spaces
 
 representations = st.sampled_from(sorted(ROTATIONS))
 
@@ -220,7 +221,7 @@ PLAIN = VectorFeature(("shoulder", "elbow"))
         (
             Features(VectorFeature(("shoulder", "elbows")), PLAIN, control_type="abs"),
             {},
-            r"elbow to be in the state.*did you mean 'elbows'\?.*action_reference: \{elbow: …\}",
+            r"'elbow' of the action in the state.*did you mean 'elbows'\?.*action_reference: \{elbow: …\}",
         ),
         (
             Features(PLAIN, PLAIN, control_type="abs"),
@@ -237,7 +238,11 @@ PLAIN = VectorFeature(("shoulder", "elbow"))
             {"absolute_names": ["elbo"]},
             "absolute_names.*'elbo'; did you mean 'elbow'",
         ),
-        (ee("axis_angle", "quat_wxyz"), {}, "turn_axis_angle_0.*to be in the state"),
+        (
+            ee("axis_angle", "quat_wxyz"),
+            {},
+            "one rotation of the state for .*turn_axis_angle_0.*got .*turn_quat_wxyz_0",
+        ),
         (ee(), {"absolute_names": ["turn_quat_wxyz_0"]}, "absolute_names: expected all of the rotation"),
         (
             replace(ee(), action=VectorFeature(("x", "turn_quat_wxyz_0"))),
@@ -262,6 +267,9 @@ def test_one_rotation_cannot_refer_to_two() -> None:
     one = VectorFeature(("a", "b", "f"), rotations=(Rotation(("a", "b", "f"), "axis_angle"),))
     with pytest.raises(FeatureMismatch, match="expected one rotation of the state"):
         Differences(one, two)
+    with pytest.raises(FeatureMismatch, match=r"got none declared in \['a', 'b', 'f'\].*DeclareFeatures"):
+        Differences(one, VectorFeature(one.names))
+    Differences(one, two, {"a": "a"})
 
 
 def test_differences_are_not_decoded_without_a_state() -> None:

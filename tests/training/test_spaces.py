@@ -130,7 +130,9 @@ def test_queued_actions_belong_to_the_state_they_were_predicted_from(project: Pa
 
 
 def test_what_the_data_does_not_allow_is_told_with_its_place(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"processor: .*turn_x.* to be in the state.*\(configs/task/pose.yaml:\d+\)"):
+    with pytest.raises(
+        ConfigError, match=r"processor: .*one rotation of the state for .*'turn_x'.*\(configs/task/pose.yaml:\d+\)"
+    ):
         ingredients(action_reference="{}")
     with pytest.raises(ConfigError, match=r"processor: action_reference: .*did you mean 'qw'"):
         ingredients(action_reference="{turn_x: qww}")

@@ -100,7 +100,7 @@ def test_actions_that_are_no_such_thing_are_refused(control_type: str | None, to
 
 
 def test_an_action_without_its_state_is_refused() -> None:
-    with pytest.raises(FeatureMismatch, match="turn_0, turn_1, turn_2 to be in the state"):
+    with pytest.raises(FeatureMismatch, match=r"expected one rotation of the state for .*'turn_0', 'turn_1', 'turn_2'"):
         ConvertActions(arm("axis_angle"), to="delta", against="state")
     with pytest.raises(FeatureMismatch, match="against: expected one of"):
         ConvertActions(arm(), to="delta", against="next")  # type: ignore[arg-type]

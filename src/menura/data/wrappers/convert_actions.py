@@ -11,7 +11,7 @@ from menura.data.readers.base import Reader
 from menura.data.wrappers.base import Wrapper
 from menura.errors import FeatureMismatch, did_you_mean
 from menura.features import ControlType
-from menura.processing.spaces import Differences
+from menura.processing.differences import Differences
 
 _OTHER: Mapping[str, ControlType] = {"abs": "delta", "delta": "abs"}
 _AGAINST = ("state", "previous")
