@@ -8,6 +8,7 @@ from collections.abc import Sequence
 TASK_COMMANDS = ("train", "collect", "config")
 SECTIONS = (
     "datasets",
+    "layout",
     "policy",
     "env",
     "expert",
