@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from menura.config import load_task
-from menura.data import Episode, compute_statistics, windows
-from menura.data.idle import moving_span, step_sizes
+from menura.data import Episode, compute_statistics, open_dataset, windows
+from menura.data.motion import Motion
 from menura.data.selection import Filter
 from menura.errors import ConfigError, DataError
 from menura.features import Features, VectorFeature
@@ -218,7 +218,7 @@ def test_idle_heads_and_tails_are_left_out(filtered):
             return 4
 
         def episode(self, index):
-            if index == 3:  # never moves
+            if index == 3:  # never moves: who could say what of it is idle?
                 still = np.zeros((12, 3), np.float32)
                 return Episode(still, still[:, :2], fps=10)
             head, steps = 5 + index, np.linspace(0, 2, 20)
@@ -228,19 +228,19 @@ def test_idle_heads_and_tails_are_left_out(filtered):
             return Episode(np.stack([noisy, 0 * x, gripper], axis=1), np.stack([x, gripper], axis=1), fps=10)
 
     items = filtered({"idle": True}, Resting())
-    assert items.episodes.tolist() == [0, 1, 2]
+    assert items.episodes.tolist() == [0, 1, 2, 3]
     batch = items.__getitems__(range(len(items)))
     starts = np.cumsum([0, *items.lengths])[:-1]
-    assert batch["timestep"][starts].tolist() == [5, 6, 7]  # the last frame at rest is the one that sets out
-    assert items.lengths.tolist() == [20, 20, 20]
+    assert batch["timestep"][starts].tolist() == [5, 6, 7, 0]  # the last frame at rest is the one that sets out
+    assert items.lengths.tolist() == [20, 20, 20, 12]
 
 
 @settings(max_examples=50)
 @given(head=st.integers(0, 10), body=st.integers(2, 20), tail=st.integers(0, 10), scale=st.floats(1e-3, 1e3))
 def test_idle_does_not_depend_on_units(head, body, tail, scale):
     x = np.concatenate([np.zeros(head), np.arange(body), np.full(tail, body - 1.0)])[:, None].astype(np.float32) * scale
-    span = moving_span(x, step_sizes([x]))
-    assert (span.start, span.stop) == (head, head + body)
+    episode = Episode(x, x, fps=10)
+    assert Motion.measured([episode]).span(episode) == (head, head + body)
 
 
 def test_filters_are_equal_by_what_they_say():
@@ -248,3 +248,20 @@ def test_filters_are_equal_by_what_they_say():
     assert Filter.of(None).identity == ""
     assert Filter.of({"idle": False}).identity == ""
     assert replace(Filter(), first=3).identity != replace(Filter(), first=4).identity != ""
+
+
+def test_a_reader_is_opened_with_its_episodes_filtered(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "ten.py").write_text(
+        "import numpy as np\nfrom menura.data import Episode\n\n"
+        "class Ten:\n"
+        "    def __len__(self):\n        return 10\n"
+        "    def episode(self, index):\n"
+        "        return Episode(np.ones((5 + index, 2)), np.ones((5 + index, 2)), fps=10, success=index > 2)\n"
+    )
+    spec = {"class": "Ten", "filter": {"episodes": "length < 12", "success": True, "first": 3}}
+    reader = open_dataset(spec, project=tmp_path)
+    assert reader.lengths().tolist() == [8, 9, 10]
+    assert reader.fingerprint() != open_dataset({"class": "Ten"}, project=tmp_path).fingerprint()
+    with pytest.raises(ConfigError, match=r"filter.idle: .* the wrapper Trim"):
+        open_dataset({"class": "Ten", "filter": {"idle": True}}, project=tmp_path)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.data.episode import Episode, Float32
+from menura.data.episode import Float32
 from menura.data.readers.base import Reader
+from menura.data.statistics import StatisticsBuilder
 
 Float64 = NDArray[np.float64]
+
+
+class Moving(Protocol):
+    """What of an episode is looked at."""
+
+    @property
+    def state(self) -> Float32: ...
+    @property
+    def action(self) -> Float32: ...
 
 
 @dataclass(frozen=True)
@@ -33,29 +44,29 @@ class Motion:
     @classmethod
     def of(cls, reader: Reader) -> Motion:
         """Measured on all episodes of a dataset; no frame is decoded."""
-        states, actions = [], []
-        for index in range(len(reader)):
-            episode = reader.episode(index)
-            states.append(np.abs(np.diff(episode.state, axis=0)))
-            actions.append(np.abs(np.diff(episode.action, axis=0)))
-        return cls(_fast(states), _fast(actions))
+        return cls.measured(reader.episode(index) for index in range(len(reader)))
 
-    def resting(self, episode: Episode) -> NDArray[np.bool_]:
+    @classmethod
+    def measured(cls, episodes: Iterable[Moving]) -> Motion:
+        """Measured on one episode or more."""
+        builder, width = StatisticsBuilder(feature="steps"), 0
+        for episode in episodes:
+            width = episode.state.shape[1]
+            table = np.concatenate([episode.state, episode.action], axis=1)
+            # An episode of one frame has no step; none at all is as good as one of size 0.
+            builder.update(np.abs(np.diff(table, axis=0)) if len(table) > 1 else np.zeros_like(table))
+        fast = builder.quantiles([0.95])[0]
+        return cls(fast[:width], fast[width:])
+
+    def resting(self, episode: Moving) -> NDArray[np.bool_]:
         """(T - 1,) whether nothing moves between a frame and the next."""
-        rest: NDArray[np.bool_] = _rests(episode.state, self.state) & _rests(episode.action, self.action)
-        return rest
+        return np.asarray(_rests(episode.state, self.state) & _rests(episode.action, self.action))
 
-    def span(self, episode: Episode) -> tuple[int, int]:
+    def span(self, episode: Moving) -> tuple[int, int]:
         """(first, last + 1): the frames from the first movement to the last; all of them where nothing moves."""
         moving = np.flatnonzero(~self.resting(episode))
-        return (int(moving[0]), int(moving[-1]) + 2) if len(moving) else (0, len(episode))
-
-
-def _fast(steps: list[NDArray[np.float32]]) -> Float64:
-    together = np.concatenate(steps)
-    return np.quantile(together, 0.95, axis=0) if len(together) else np.zeros(together.shape[1])
+        return (int(moving[0]), int(moving[-1]) + 2) if len(moving) else (0, len(episode.action))
 
 
 def _rests(table: Float32, fast: Float64) -> NDArray[np.bool_]:
-    rests: NDArray[np.bool_] = (np.abs(np.diff(table, axis=0)) <= Motion.REST * fast).all(axis=1)
-    return rests
+    return np.asarray((np.abs(np.diff(table, axis=0)) <= Motion.REST * fast).all(axis=1))

@@ -24,6 +24,9 @@ def open_dataset(
     keys: Keys | Mapping[str, Any] | None = None,
     name: str | None = None,
     project: Path | None = None,
+    stream: bool = False,
+    cache_dir: str | Path | None = None,
+    budget_bytes: float = 20e9,
     **args: Any,
 ) -> Reader:
     """A reader of whatever is given.
@@ -36,6 +39,9 @@ def open_dataset(
         keys: of a path: which of its arrays are read as what (`Keys.of`).
         name: what to call the dataset.
         project: where a class named by a mapping is looked for; the working directory when not given.
+        stream: fetch a remote dataset's files when they are needed, into a directory below `cache_dir` of at most
+            `budget_bytes` for each process that reads. `s3://…` and the like are always read so, the Hub's datasets
+            only when told; local ones are read where they are.
         args: of a path: further arguments of its format's reader.
 
     Raises:
@@ -44,10 +50,11 @@ def open_dataset(
         ComponentError: a class that cannot be found or imported.
         ContractError: an object that is no dataset.
     """
+    opening = _Opening(project or Path.cwd(), stream, cache_dir, budget_bytes)
     if isinstance(path_or_spec, (str, Path)):
-        return _open_place(path_or_spec, project or Path.cwd(), format, keys, name, args)
+        return opening.place(path_or_spec, format, keys, name, args)
     if isinstance(path_or_spec, Mapping):
-        return _open_spec(path_or_spec, project or Path.cwd())
+        return opening.spec(path_or_spec)
     return _as_reader(path_or_spec, name)
 
 
@@ -121,7 +128,11 @@ def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
     reader = _open_source(spec, project)
     for wrapper in spec.get("wrappers") or ():
         reader = _wrapped(reader, wrapper, project)
-    return reader
+    if spec.get("filter") is None:
+        return reader
+    from menura.data.selection import Filter, select_episodes
+
+    return select_episodes(reader, Filter.of(spec["filter"]))
 
 
 def _wrapped(reader: Reader, spec: Mapping[str, Any], project: Path) -> Reader:

@@ -11,16 +11,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.expression import Expression, ExpressionError
-from menura.data.idle import moving_span, step_sizes
-from menura.data.store import Store
-from menura.data.windows import Windows
+from menura.data.motion import Motion
+from menura.data.readers.base import Reader
+from menura.data.wrappers.select import Select
 from menura.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from menura.data.store import Store
+    from menura.data.windows import Windows
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -36,7 +40,7 @@ class Filter:
             `success`, `seed`, and whatever else the dataset says of its episodes.
         success: only episodes that solved their task.
         first: so many of the episodes that are left.
-        idle: leave out the frames before the first and after the last movement, as `menura.data.idle` defines it.
+        idle: leave out the frames before the first and after the last movement, as `menura.data.motion` tells them.
         frames: an expression over an episode's columns, `timestep`, `time` (s), `speed` (the norm of the state's change
             a second, until the next frame), `state.<name>` and `action.<name>`, and over its facts. A window begins
             where it is true; what follows in the chunk stays the true future.
@@ -77,6 +81,26 @@ class Filter:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
+def select_episodes(reader: Reader, filter: Filter) -> Reader:
+    """A dataset with those of its episodes that a filter leaves; every episode is opened, no frame decoded.
+
+    Raises:
+        ConfigError: the filter has a condition on frames, which only windows can leave out.
+        DataError: as of `select`.
+    """
+    if not filter.identity:
+        return reader
+    for key, asked in (("idle", filter.idle), ("frames", filter.frames is not None)):
+        if asked:
+            raise ConfigError(
+                f"filter.{key}: expected conditions on episodes, for frames are chosen where windows begin, got {key}. "
+                "Train with it, or cut frames off with the wrapper Trim."
+            )
+    facts = [_facts_of(reader, index) for index in range(len(reader))]
+    left = _Left(reader.name, np.arange(len(reader)), np.asarray(reader.lengths()), facts)
+    return Select(reader, _chosen(left, filter).episodes.tolist())
+
+
 def select(items: Windows, filter: Filter) -> Windows:
     """Those of the items that a filter leaves.
 
@@ -86,36 +110,44 @@ def select(items: Windows, filter: Filter) -> Windows:
     """
     if not filter.identity:
         return items
-    left = _Left(items)
-    if filter.episodes is not None:
-        left.keep(_named(filter.episodes, left), f"episodes {_shown(filter.episodes)}")
-    if filter.success:
-        left.keep(_succeeded(left), "success")
-    if filter.first is not None:
-        left.keep(np.arange(len(left.episodes)) < filter.first, f"first {filter.first}")
-    rows = None
+    store = items.store
+    left = _chosen(_Left(items.name, items.episodes, np.diff(store.starts), store.episodes), filter)
+    source, rows = _Rows(store), None
     if filter.idle or filter.frames is not None:
         frames = [np.ones(left.length(episode), np.bool_) for episode in left.episodes.tolist()]
         if filter.idle:
-            frames = left.keep_frames([a & b for a, b in zip(frames, _moving(left), strict=True)], "idle")
+            frames = left.keep_frames([a & b for a, b in zip(frames, _moving(left, source), strict=True)], "idle")
         if filter.frames is not None:
-            where = _where(filter.frames, left)
+            where = _where(filter.frames, left, source)
             frames = left.keep_frames([a & b for a, b in zip(frames, where, strict=True)], f"frames {filter.frames!r}")
-        rows = np.concatenate([left.start(e) + np.flatnonzero(f) for e, f in zip(left.episodes, frames, strict=True)])
+        rows = np.concatenate([source.start(e) + np.flatnonzero(f) for e, f in zip(left.episodes, frames, strict=True)])
         left.episodes = left.episodes[[bool(kept.any()) for kept in frames]]
     return items.restricted(left.episodes, rows, filter.identity)
 
 
-class _Left:
-    """The episodes that are left, what is known of them, and what each condition has left so far."""
+class _Tables(NamedTuple):
+    """(T, D) and (T, A) of one episode."""
 
-    def __init__(self, items: Windows) -> None:
-        self.store: Store = items.store
-        self.name = items.name
-        self.episodes: Int64 = items.episodes
-        self._starts: Int64 = np.asarray(items.store.starts)
-        self._facts = items.store.episodes
-        self._trail = [f"{len(self.episodes)} episodes"]
+    state: Float32
+    action: Float32
+
+
+class _Left:
+    """The episodes that are left, what is known of them, and what each condition has left so far.
+
+    Args:
+        name: of the dataset.
+        episodes: numbers of those to choose from.
+        lengths: (E,) frames of every episode of the dataset.
+        facts: what each of them says of itself.
+    """
+
+    def __init__(self, name: str, episodes: Int64, lengths: Int64, facts: Sequence[Mapping[str, Any]]) -> None:
+        self.name = name
+        self.episodes = episodes
+        self._lengths = lengths
+        self._facts = facts
+        self._trail = [f"{len(episodes)} episodes"]
 
     @property
     def names(self) -> list[str]:
@@ -125,16 +157,8 @@ class _Left:
     def facts(self, episode: int) -> dict[str, Any]:
         return {**self._facts[episode], "index": episode, "length": self.length(episode)}
 
-    def start(self, episode: int) -> int:
-        return int(self._starts[episode])
-
     def length(self, episode: int) -> int:
-        return int(self._starts[episode + 1] - self._starts[episode])
-
-    def table(self, episode: int) -> Float32:
-        """(T, D + A) state and action of an episode."""
-        rows = slice(self.start(episode), self.start(episode + 1))
-        return np.concatenate([self.store.state[rows], self.store.action[rows]], axis=1)
+        return int(self._lengths[episode])
 
     def keep(self, kept: Bool, condition: str) -> None:
         self.episodes = self.episodes[kept]
@@ -156,6 +180,38 @@ class _Left:
                 f"filter of {self.name!r}: expected something to be left, got nothing: {', '.join(self._trail)}. "
                 "Loosen the last condition."
             )
+
+
+class _Rows:
+    """The rows of a store's episodes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.features = store.features
+
+    def start(self, episode: int) -> int:
+        return int(self._store.starts[episode])
+
+    def tables(self, episode: int) -> _Tables:
+        rows = slice(self.start(episode), self.start(episode + 1))
+        return _Tables(self._store.state[rows], self._store.action[rows])
+
+
+def _facts_of(reader: Reader, index: int) -> dict[str, Any]:
+    episode = reader.episode(index)
+    known = {"task": episode.task, "success": episode.success, "seed": episode.seed}
+    return {**known, **episode.extra, **reader.metadata(index)}
+
+
+def _chosen(left: _Left, filter: Filter) -> _Left:
+    """`left` after the conditions on episodes."""
+    if filter.episodes is not None:
+        left.keep(_named(filter.episodes, left), f"episodes {_shown(filter.episodes)}")
+    if filter.success:
+        left.keep(_succeeded(left), "success")
+    if filter.first is not None:
+        left.keep(np.arange(len(left.episodes)) < filter.first, f"first {filter.first}")
+    return left
 
 
 def _named(wanted: tuple[int, ...] | str, left: _Left) -> Bool:
@@ -187,42 +243,42 @@ def _succeeded(left: _Left) -> Bool:
     return np.array(successes, np.bool_)
 
 
-def _moving(left: _Left) -> list[Bool]:
+def _moving(left: _Left, source: _Rows) -> list[Bool]:
     """(T,) of each episode: between its first and its last movement."""
-    sizes = step_sizes(left.table(episode) for episode in left.episodes.tolist())
+    motion = Motion.measured(source.tables(episode) for episode in left.episodes.tolist())
     masks = []
     for episode in left.episodes.tolist():
-        mask = np.zeros(left.length(episode), np.bool_)
-        mask[moving_span(left.table(episode), sizes)] = True
-        masks.append(mask)
+        first, end = motion.span(source.tables(episode))
+        timestep = np.arange(left.length(episode))
+        masks.append((first <= timestep) & (timestep < end))
     return masks
 
 
-def _where(text: str, left: _Left) -> list[Bool]:
+def _where(text: str, left: _Left, source: _Rows) -> list[Bool]:
     """(T,) of each episode: where an expression over its columns is true."""
     expression, unknown = _parse("frames", text), dict.fromkeys(left.names)
     masks = []
     for episode in left.episodes.tolist():
-        values = {**unknown, **left.facts(episode), **_columns(left, episode)}
+        values = {**unknown, **left.facts(episode), **_columns(source, episode)}
         answer = _evaluated("frames", expression, left, episode, values)
         masks.append(np.broadcast_to(np.asarray(answer, np.bool_), left.length(episode)))
     return masks
 
 
-def _columns(left: _Left, episode: int) -> dict[str, NDArray[Any]]:
+def _columns(source: _Rows, episode: int) -> dict[str, NDArray[Any]]:
     """(T,) each: the columns of an episode by name."""
-    features, table, length = left.store.features, left.table(episode), left.length(episode)
-    state = table[:, : features.state_dim]
-    steps = np.linalg.norm(np.diff(state.astype(np.float64), axis=0), axis=1) * features.fps
+    features, tables = source.features, source.tables(episode)
+    length = len(tables.action)
+    steps = np.linalg.norm(np.diff(tables.state.astype(np.float64), axis=0), axis=1) * features.fps
     last = steps[-1:] if length > 1 else np.zeros(1)  # the last frame has no next one
     timestep = np.arange(length)
-    names = [f"state.{name}" for name in (features.state.names if features.state else ())]
-    names += [f"action.{name}" for name in features.action.names]
+    state_names = features.state.names if features.state else ()
     return {
         "timestep": timestep,
         "time": timestep / features.fps,
         "speed": np.concatenate([steps, last]),
-        **{name: table[:, place] for place, name in enumerate(names)},
+        **{f"state.{name}": tables.state[:, place] for place, name in enumerate(state_names)},
+        **{f"action.{name}": tables.action[:, place] for place, name in enumerate(features.action.names)},
     }
 
 

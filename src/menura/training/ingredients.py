@@ -84,7 +84,10 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
     require_policy_class(policy_class)
-    readers = [open_dataset(dataset.model_dump(by_alias=True), project=task.project) for dataset in config.datasets]
+    readers = [
+        open_dataset({**dataset.model_dump(by_alias=True), "filter": None}, project=task.project)
+        for dataset in config.datasets
+    ]
     _require_dataset_of_rollouts(task, [reader.name for reader in readers])
     features = features_of(task, readers)
     trained = _spaces(task, features).trained

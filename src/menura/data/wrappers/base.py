@@ -52,6 +52,9 @@ class Wrapper(Reader):
     def lengths(self) -> NDArray[np.int64]:
         return self.reader.lengths()
 
+    def shards(self) -> NDArray[np.int64]:
+        return self.reader.shards()
+
     def fingerprint(self) -> str:
         return _digest(self.reader, type(self), self._arguments)
 
@@ -97,8 +100,13 @@ def _digest(inner: Reader, wrapper: type, arguments: Any) -> str:
     digest = hashlib.sha256(inner.fingerprint().encode())
     digest.update(source_of(wrapper))
     digest.update(wrapper.__qualname__.encode())
-    digest.update(json.dumps(arguments, sort_keys=True, default=repr).encode())
+    digest.update(json.dumps(arguments, sort_keys=True, default=_plain).encode())
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """All numbers of an array, whose `repr` leaves out the middle."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else repr(value)
 
 
 def _kept(inner: Features, found: Features) -> Features:
