@@ -26,10 +26,17 @@ def opened(source: str, format: str | None, keys: str | None, args: str | None, 
     """The reader of what the options name."""
     from menura.data.opening import open_dataset
 
+    return open_dataset(dataset_spec(source, format, keys, args, filter))
+
+
+def dataset_spec(
+    source: str, format: str | None, keys: str | None, args: str | None, filter: str | None = None
+) -> dict[str, Any]:
+    """What the options name, as a task's `datasets:` has it."""
     spec: dict[str, Any] = {"path": source, "format": format, "keys": parsed("keys", keys)}
     spec["args"] = parsed("args", args) or {}
     spec["filter"] = None if filter is None else {"episodes": filter}
-    return open_dataset({key: value for key, value in spec.items() if value is not None})
+    return {key: value for key, value in spec.items() if value is not None}
 
 
 def encoding(codec: str | None, lossless: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.data.options import Args, Filter, Format, Keys, Source, opened
+from menura.cli.data.options import Args, Filter, Format, Keys, Source, dataset_spec, opened
 
 
 def view(
@@ -30,7 +30,7 @@ def view(
     if augment is not None:
         from menura.training.augmented import AugmentedFrames
 
-        augmented = AugmentedFrames(augment, opened(source, format, keys, args, filter))
+        augmented = AugmentedFrames(augment, dataset_spec(source, format, keys, args, filter))
     serve(
         partial(opened, source, format, keys, args, filter),
         host=host,

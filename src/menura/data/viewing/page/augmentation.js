@@ -4,13 +4,14 @@ import { json } from "./api.js";
 import { element } from "./dom.js";
 import { drawSeries, makeArea } from "./plots.js";
 
-const SEEDS = 7;
+const SEEDS = 7; // with the original two rows of four, or one of eight
 
 export class Augmentation {
   constructor(target) {
     this.target = target;
     this.first = 0;
     this.asked = null;
+    target.replaceChildren(element("p", { class: "quiet" }, "The way of the training is put together …"));
   }
 
   // One question at a time: while it is answered, only the last frame asked for is remembered.

@@ -64,7 +64,7 @@ function makePlot({ name, unit, series }, seek) {
   const area = makeArea();
   area.append(element("div", { class: "cursor" }));
   onDrag(area, seek);
-  const label = element("span", { class: "name", title: name }, name, unit ? element("span", { class: "unit" }, ` ${unit}`) : null);
+  const label = element("span", { class: "name", title: name }, name, unit && unit !== "1" ? element("span", { class: "unit" }, ` ${unit}`) : null);
   return { name, area, series: shown, node: element("div", { class: "plot" }, element("header", {}, label, ...shown.map(({ value }) => value)), area) };
 }
 
