@@ -174,6 +174,13 @@ def test_a_writer_that_fails_discards_what_is_under_way(tmp_path: Path) -> None:
     assert not any("encoder" in thread.name for thread in threading.enumerate())
 
 
+def test_an_episode_that_was_forgotten_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught, LeRobotWriter(tmp_path, FEATURES) as writer:
+        record(writer.begin(), 3)
+    assert str(caught.value) == "LeRobotWriter: episode 0 was under way at the end. Save or discard it there."
+    LeRobotWriter(tmp_path, FEATURES, resume=True).finalize()  # the directory is free
+
+
 @pytest.fixture
 def slow_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Encoders that wait for the event before each frame, with room for 4 frames."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from menura.data.episode import UInt8
 from menura.data.video import video_index
@@ -70,6 +73,7 @@ class VideoEncoder:
         from av.video.reformatter import VideoReformatter
 
         settings = encoder(codec)
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 prints its settings otherwise
         self._path = path
         self._what = f"Encoding {height} x {width} pixels by {codec}"
         self._count = 0
@@ -129,8 +133,6 @@ class VideoEncoder:
 
 def encode_video(path: Path, frames: Iterable[UInt8], *, fps: float, height: int, width: int, codec: str) -> None:
     """Writes a whole video by `VideoEncoder`."""
-    import numpy as np
-
     video = VideoEncoder(path, fps=fps, height=height, width=width, codec=codec)
     for frame in frames:
         video.add(np.ascontiguousarray(frame))

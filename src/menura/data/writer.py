@@ -50,8 +50,9 @@ class LeRobotWriter:
     `add_episode` returns, it is on disk; killed at any moment, every episode finished before is readable. Each file is
     written under a temporary name, flushed and renamed: first the episode's videos (one file an episode and camera),
     then its rows, then its row in the episodes table, which makes it part of the dataset, and the counts in
-    `meta/info.json` last. `finalize` adds the dataset's statistics (`meta/stats.json`). `menura.data.compact` makes few
-    large files of them afterwards.
+    `meta/info.json` last; when only those cannot be written, the error is told, the episode is there, and the next one
+    or the next opening writes them. `finalize` adds the dataset's statistics (`meta/stats.json`). `menura.data.compact`
+    makes few large files of the many small ones.
 
     Args:
         root: the directory; new or empty unless `resume`.
@@ -101,9 +102,12 @@ class LeRobotWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None and self._recorder is not None:
-            self._recorder.discard()
+        forgotten = self._recorder
+        if forgotten is not None:
+            forgotten.discard()
         self.finalize()
+        if forgotten is not None and kind is None:
+            raise DataError(f"LeRobotWriter: episode {len(self)} was under way at the end. Save or discard it there.")
 
     def begin(self, *, task: str = "", seed: int | None = None) -> Recorder:
         """An episode to record frame by frame; one at a time.
@@ -137,8 +141,8 @@ class LeRobotWriter:
             FeatureMismatch: its widths, cameras, sizes or rate are not the dataset's.
             DataError: a value that is not finite, or times that are not `frame / fps` (the format cannot keep others).
         """
+        self._require_match(episode)
         with self.begin(task=episode.task, seed=episode.seed) as recorder:
-            self._require_match(episode)
             images = {name: _one_by_one(frames) for name, frames in episode.images.items()}
             for state, action in zip(episode.state, episode.action, strict=True):
                 seen = {name: next(frames) for name, frames in images.items()}
