@@ -45,6 +45,7 @@ def test_other_robots_and_rates(
         ("lerobot_v3_video", set()),
         ("lerobot_v3_image", {("warning", "short")}),  # it has an episode of 9 frames at 20 fps
         ("lerobot_v3_many_files", set()),
+        ("lerobot_v21", set()),
     ],
 )
 def test_what_lerobot_wrote(name: str, expected: set[tuple[str, str]], tmp_path: Path) -> None:

@@ -97,6 +97,21 @@ def test_statistics_of_one_episode(root: Path, look: Callable[..., Report], only
     assert only(look(selected), "statistics").episodes == [1]
 
 
+def test_statistics_of_one_episode_in_version_2(tmp_path: Path, look: Callable[..., Report]) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(LEROBOT / "lerobot_v21", root)
+    path = root / "meta/episodes_stats.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["stats"]["action"]["mean"][0] += 50
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = look(root, "none").errors
+    assert (found.kind, found.feature, found.episodes) == ("statistics", "action", [1])
+    path.write_text("{")
+    (unreadable,) = [finding for finding in look(root, "none").findings if finding.kind == "statistics"]
+    assert unreadable.severity == "warning"
+    assert "cannot be read" in unreadable.message
+
+
 def videos(root: Path) -> list[Path]:
     return sorted((root / "videos").rglob("*.mp4"))
 

@@ -29,6 +29,7 @@ ROUNDING = 0.005
 #: … and from which on the statistics are of other data.
 OTHER_DATA = 0.25
 _EPISODE_STATS = "meta/episodes_stats.jsonl"
+_REMEDY = "Menura computes its own; for LeRobot write them anew: menura data convert SRC -o DST --to lerobot"
 
 Declared = Mapping[str, Float64]  # of COMPARED -> (D,)
 
@@ -41,17 +42,23 @@ class Statistics:
         self._whole: dict[str, Declared] = {}
         self._episodes: dict[str, Declared] = {}  # each (E, D), row of the files
         self._rows = np.arange(len(reader))
+        self._unreadable = ""
         if isinstance(reader, LeRobotReader):
             self._rows = reader.episode_numbers
-            keys = {feature: names for feature, names in reader.vector_keys.items() if names}
-            widths = {feature: context.vector(feature).dim for feature in keys}
-            every = _episode_statistics(reader.root, keys, widths)
-            self._episodes = every
-            if _is_whole(reader):
-                self._whole = _whole_statistics(reader.root / STATS, keys, widths)
+            try:
+                self._read(reader)
+            except (DataError, ValueError, KeyError, TypeError) as error:
+                self._unreadable = f"cannot be read: {type(error).__name__}: {error}"
         self._wrong: dict[str, dict[int, float]] = {feature: {} for feature in FEATURES}
         self._count = 0
         self._sums: dict[str, list[Float64]] = {}
+
+    def _read(self, reader: LeRobotReader) -> None:
+        keys = {feature: names for feature, names in reader.vector_keys.items() if names}
+        widths = {feature: self._context.vector(feature).dim for feature in keys}
+        self._episodes = _episode_statistics(reader.root, keys, widths)
+        if _is_whole(reader):
+            self._whole = _whole_statistics(reader.root / STATS, keys, widths)
 
     def see(self, tables: Tables) -> None:
         self._count += len(tables)
@@ -80,6 +87,8 @@ class Statistics:
         return np.maximum(scale.range, np.maximum(scale.rounding, 1e-6))
 
     def findings(self) -> Iterable[Finding]:
+        if self._unreadable:
+            yield Finding("statistics", "warning", self._unreadable, _REMEDY, 1.0)
         for feature, told in self._whole.items():
             low, high, one, two = self._sums[feature]
             mean = one / self._count
@@ -101,7 +110,7 @@ def _wrong_statistics(feature: str, off: float, what: str, places: tuple[Place, 
         "statistics",
         "error" if other else "warning",
         f"{what} {'are of other data' if other else 'disagree with the data'}: {size}",
-        "Menura computes its own; for LeRobot write them anew: menura data convert SRC -o DST --to lerobot",
+        _REMEDY,
         1.0 if other else 0.9,
         places,
         feature=feature,
