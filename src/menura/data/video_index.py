@@ -191,7 +191,14 @@ def _read(path: Path) -> tuple[VideoIndex, int]:
         try:
             # The last one is empty: it only says that the file ends.
             packets = [
-                (packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.is_corrupt)
+                # Matroska has no decode stamps for the first ones.
+                (
+                    packet.pts,
+                    packet.pts if packet.dts is None else packet.dts,
+                    packet.is_keyframe,
+                    packet.is_discard,
+                    packet.is_corrupt,
+                )
                 for packet in container.demux(stream)
                 if packet.size
             ]
@@ -212,7 +219,7 @@ def _check(path: Path, packets: list[tuple[Any, ...]], counted: int) -> None:
             f"Video {path}: expected {max(counted, len(packets))} frames as its header says, got {whole}; it is cut "
             "off. Fetch it again or remove its episodes."
         )
-    if any(packet[0] is None or packet[1] is None for packet in packets):
+    if any(packet[0] is None for packet in packets):
         raise DataError(
             f"Video {path}: expected a time stamp on every frame, got some without. Convert it to mp4 (ffmpeg -i)."
         )
