@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,7 @@ def test_dimensions_go_by_their_names(project: Path) -> None:
     item = long.__getitems__([3])
     order = [made.readers[1].features.action.names.index(name) for name in made.features.action.names]
     np.testing.assert_array_equal(item["actions"][0, 0], episode.action[3, order])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(long)).__getitems__([3])["state"], item["state"])
     raw = {"state": episode.state[None, 2:4], "task": ["move"]}
     np.testing.assert_array_equal(made.processor.prepare(raw, 1)["state"].numpy()[0], item["state"][0])
     normalized = made.processor.action_normalizer.normalize(torch.from_numpy(item["actions"]), 1)
