@@ -8,7 +8,7 @@ import numpy as np
 
 from menura.data.checking.places import Places
 from menura.data.checking.remedies import delete
-from menura.data.checking.report import Finding, Place
+from menura.data.checking.report import Finding, Place, Severity
 from menura.data.checking.tables import Context, Tables
 
 #: How far the median interval may be from 1 / fps: timestamps in milliseconds are within 2 % up to 40 fps.
@@ -64,7 +64,7 @@ class Times:
                 yield _finding(kind, "warning", message, places, 0.8)
 
 
-def _finding(kind: str, severity: str, message: str, places: tuple[Place, ...], confidence: float) -> Finding:
+def _finding(kind: str, severity: Severity, message: str, places: tuple[Place, ...], confidence: float) -> Finding:
     name = {"backwards": "time_backwards", "gap": "time_gap", "jitter": "time_jitter"}[kind]
     remedy = f"Record anew, or leave them out: {delete(places)}"
-    return Finding(name, severity, message, remedy, confidence, places)  # type: ignore[arg-type]
+    return Finding(name, severity, message, remedy, confidence, places)
