@@ -1,72 +1,118 @@
-"""Statistics and the check of a dataset, made in the background while its episodes are looked at. Torch-free."""
+"""Statistics and the check of a dataset, made by another process while its episodes are looked at. Torch-free."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import time
 from collections.abc import Callable
-from threading import Lock, Thread
+from multiprocessing.connection import Connection
+from threading import Lock
 from typing import Any
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from menura.data.checking import Report, check_dataset
+from menura.data.checking import check_dataset
 from menura.data.readers.base import Reader
-from menura.data.statistics import Statistics
 from menura.data.tools.describing import dataset_statistics
 from menura.errors import MenuraError
 
+_NICER = 10  # playing goes first
+_TOLD_S = 0.2
+
 
 class Examination:
-    """Begins when it is first asked how far it is.
+    """What there is to know of a dataset as a whole; made when first asked for.
+
+    A process of its own, for it keeps an interpreter busy, and this one has frames to deliver. It is forked before the
+    server has threads, and waits.
 
     Args:
-        open: opens the dataset once more, for this thread.
+        open: opens the dataset in that process.
         cache_dir: where the check's report is kept; as `check_dataset`.
     """
 
     def __init__(self, open: Callable[[], Reader], cache_dir: str | None = None) -> None:
-        self._open = open
-        self._cache_dir = cache_dir
-        self._thread: Thread | None = None
-        self._starting = Lock()
-        self._bar = Progress(disable=True)
-        self._statistics: dict[str, Statistics] | None = None
-        self._report: Report | None = None
-        self._errors: dict[str, str] = {}
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+        self._connection, theirs = context.Pipe()
+        ends = (theirs, self._connection if sys.platform == "linux" else None)
+        self._process = context.Process(target=_examine, args=(*ends, open, cache_dir), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._lock = Lock()
+        self._asked = False
+        self._state: dict[str, Any] = {"statistics": None, "report": None, "errors": {}, "doing": None}
 
     def state(self) -> dict[str, Any]:
-        """JSON-able: `statistics` and `report`, None until they are there; `errors` of each; `doing`: (what, share)."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="examination", daemon=True)
-                self._thread.start()
-        statistics = self._statistics
-        return {
-            "statistics": None if statistics is None else {key: each.to_dict() for key, each in statistics.items()},
-            "report": None if self._report is None else self._report.to_dict(),
-            "errors": self._errors,
-            "doing": self._doing() if self._thread.is_alive() else None,
-        }
+        """JSON-able: `statistics` and `report`, None until they are there; `errors` of each; `doing`: {what, share}."""
+        with self._lock:
+            if not self._asked:
+                self._asked = True
+                self._state["doing"] = {"what": "statistics", "share": None}
+                self._connection.send("begin")
+            try:
+                while self._state["doing"] is not None and self._connection.poll():
+                    self._state = {**self._state, **self._connection.recv()}
+            except (EOFError, ConnectionError):
+                self._lost()
+            return self._state
 
-    def wait(self) -> None:
-        """Until all is there."""
-        self.state()
-        if self._thread is not None:
-            self._thread.join()
+    def _lost(self) -> None:
+        """The process ended without its last message: a class of the user's raised an error, or it was killed."""
+        message = "The process that examines the dataset ended; menura data check says why."
+        missing = {what: message for what in ("statistics", "report") if self._state[what] is None}
+        self._state = {**self._state, "errors": {**missing, **self._state["errors"]}, "doing": None}
 
-    def _run(self) -> None:
+    def end(self) -> None:
+        """Whatever is being done."""
+        self._process.terminate()
+        self._process.join()
+        self._connection.close()
+
+
+def _examine(
+    connection: Connection, other_end: Connection | None, open: Callable[[], Reader], cache_dir: str | None
+) -> None:
+    """The process: sends what changes of `Examination.state`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end is ours
+    if other_end is not None:
+        other_end.close()
+    try:
+        connection.recv()
+        if hasattr(os, "nice"):
+            os.nice(_NICER)
+        errors: dict[str, str] = {}
         try:
-            self._statistics = dataset_statistics(self._open())
+            statistics = dataset_statistics(open())
+            connection.send({"statistics": {name: each.to_dict() for name, each in statistics.items()}})
         except MenuraError as error:
-            self._errors = {**self._errors, "statistics": str(error)}
+            errors["statistics"] = str(error)
+            connection.send({"errors": errors})
         try:
-            self._report = check_dataset(self._open(), cache_dir=self._cache_dir, progress=self._bar)
+            report = check_dataset(open(), cache_dir=cache_dir, progress=_Told(connection))
+            connection.send({"report": report.to_dict()})
         except MenuraError as error:
-            self._errors = {**self._errors, "report": str(error)}
+            errors["report"] = str(error)
+            connection.send({"errors": errors})
+        connection.send({"doing": None})
+    except (EOFError, ConnectionError):  # nobody looks any more
+        return
 
-    def _doing(self) -> dict[str, Any]:
-        if self._statistics is None and "statistics" not in self._errors:
-            return {"what": "statistics", "share": None}
-        tasks = self._bar.tasks
-        if not tasks:
-            return {"what": "check", "share": None}
-        return {"what": f"check of {tasks[-1].description}", "share": tasks[-1].completed / (tasks[-1].total or 1)}
+
+class _Told(Progress):
+    """A progress that is not drawn but told to the other process."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(disable=True)
+        self._connection = connection
+        self._next = 0.0
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _TOLD_S
+            task = self.tasks[-1]
+            share = task.completed / (task.total or 1)
+            self._connection.send({"doing": {"what": f"check of {task.description}", "share": share}})

@@ -47,9 +47,12 @@ def serve(
 ) -> None:
     """`view_dataset` of what `open` opens, each time anew."""
     loopback(host)
-    with ViewServer(Viewer(open, augmented=augmented), host, port) as server:
-        ready(server.url)
-        try:
+    viewer = Viewer(open, augmented=augmented)
+    try:
+        with ViewServer(viewer, host, port) as server:
+            ready(server.url)
             server.serve_forever(poll_interval=0.1)
-        except KeyboardInterrupt:
-            return
+    except KeyboardInterrupt:
+        return
+    finally:
+        viewer.close()

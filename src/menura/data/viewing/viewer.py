@@ -96,6 +96,10 @@ class Viewer:
         _within("seeds", seeds, 64)
         return self._augmented.show(index, frame, range(first_seed, first_seed + seeds))
 
+    def close(self) -> None:
+        """End what runs in the background."""
+        self.examination.end()
+
     def _known(self, index: int) -> int:
         return _within("episode", index, len(self.reader) - 1)
 
