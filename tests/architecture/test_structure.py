@@ -61,6 +61,7 @@ TORCH_FREE = [
     "data.readers.libero",
     "data.readers.minari",
     "data.hdf5_writer",
+    "data.mirror",
     "data.readers.lerobot_v2",
     "data.checking",
     "data.readers.rlds",

@@ -9,7 +9,7 @@ from typing import Any
 from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.yaml_tree import told
 from menura.data.expression import Expression, ExpressionError
-from menura.data.hub import HubDataset
+from menura.data.hub import HubDataset, is_remote
 from menura.errors import nearest
 
 # Arguments that hold the place of a dataset on disk.
@@ -48,7 +48,7 @@ def anchor_datasets(tree: Tree, project: Path) -> None:
 def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
     """Report names given twice and, when data is needed, that there is none or that its files are missing.
 
-    Whether the Hub has a dataset is not asked here.
+    Whether the Hub or another machine has a dataset is not asked here.
     """
     datasets = tree.value.get("datasets")
     names: dict[str, int] = {}
@@ -68,8 +68,8 @@ def check_datasets(tree: Tree, problems: Problems, *, need_data: bool) -> None:
         problems.add("datasets", "expected at least one dataset, got none", tree.origin(("datasets",)))
     for key, args, name in _path_args(tree):
         path = problems.project / Path(args[name]).expanduser()
-        on_hub = len(key) == 3 and HubDataset.of(args[name], problems.project, Path.cwd()) is not None
-        if not path.exists() and not on_hub:
+        elsewhere = is_remote(args[name]) or HubDataset.of(args[name], problems.project, Path.cwd()) is not None
+        if not path.exists() and not (len(key) == 3 and elsewhere):
             message = f"no such file or folder: {args[name]}{_near(path, args[name])}"
             problems.add(dotted(key), message, tree.origin(key))
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from menura.data.readers.user import UserReader
     from menura.data.recorder import Recorder
     from menura.data.sampler import EpochSampler
+    from menura.data.shard_order import ShardOrder
     from menura.data.statistics import Statistics, StatisticsBuilder, compute_statistics
     from menura.data.store import Store, build_store
+    from menura.data.stream import Stream
     from menura.data.windows import Windows, windows
     from menura.data.writer import LeRobotWriter
 
@@ -37,9 +39,11 @@ _LAZY = {
     "Reader": "menura.data.readers.base",
     "Recorder": "menura.data.recorder",
     "Report": "menura.data.checking",
+    "ShardOrder": "menura.data.shard_order",
     "Statistics": "menura.data.statistics",
     "StatisticsBuilder": "menura.data.statistics",
     "Store": "menura.data.store",
+    "Stream": "menura.data.stream",
     "UserReader": "menura.data.readers.user",
     "Windows": "menura.data.windows",
     "build_store": "menura.data.store",
@@ -62,9 +66,11 @@ __all__ = [
     "Reader",
     "Recorder",
     "Report",
+    "ShardOrder",
     "Statistics",
     "StatisticsBuilder",
     "Store",
+    "Stream",
     "UserReader",
     "Windows",
     "build_store",

@@ -70,9 +70,14 @@ class VideoFrames(LazyFrames):
         self, path: Path, start: int, length: int, height: int, width: int, check: Callable[[], None] | None = None
     ) -> None:
         super().__init__(length, height, width)
-        self.path = path
+        self._path = path
         self.start = start
         self._check = check
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
         self.verify()

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub. Read without importing `huggingface_hub` until one is fetched."""
+"""Datasets elsewhere, and those of the Hugging Face Hub. Read without importing `huggingface_hub` until one is fetched."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from menura.errors import DataError
 _SCHEME = "hf://datasets/"
 _PART = r"[A-Za-z0-9][\w.-]*"
 _ID = re.compile(rf"({_PART})/({_PART})(?:@([\w./-]+))?")
+
+
+def is_remote(place: str | Path) -> bool:
+    """Whether a path names a place on another machine, as fsspec knows them: `s3://bucket/name`."""
+    return isinstance(place, str) and "://" in place and not place.startswith("file://")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class HubDataset:
     @property
     def name(self) -> str:
         return self.repository.rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """As fsspec takes it."""
+        return f"{_SCHEME}{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
     def at(self, commit: str) -> HubDataset:
         """The same at one commit, so that what is fetched later belongs to what was fetched before."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from menura.data.formats import find_format, recognise
-from menura.data.hub import HubDataset
+from menura.data.hub import HubDataset, is_remote
+from menura.data.mirror import Mirror
 from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.user import UserReader
@@ -50,11 +52,12 @@ def open_dataset(
         ComponentError: a class that cannot be found or imported.
         ContractError: an object that is no dataset.
     """
-    opening = _Opening(project or Path.cwd(), stream, cache_dir, budget_bytes)
+    streaming = _Streaming(stream, cache_dir, budget_bytes)
+    project = project or Path.cwd()
     if isinstance(path_or_spec, (str, Path)):
-        return opening.place(path_or_spec, format, keys, name, args)
+        return _Place(path_or_spec, project, format, keys, name, args, streaming).open()
     if isinstance(path_or_spec, Mapping):
-        return opening.spec(path_or_spec)
+        return _open_spec(path_or_spec, project, streaming)
     return _as_reader(path_or_spec, name)
 
 
@@ -66,66 +69,80 @@ def _as_reader(dataset: Any, name: str | None = None, args: Mapping[str, Any] | 
     return reader
 
 
-def _open_place(
-    given: str | Path,
-    project: Path,
-    format: str | None,
-    keys: Keys | Mapping[str, Any] | None,
-    name: str | None,
-    args: Mapping[str, Any],
-) -> Reader:
-    """What lies at a path, else what the Hub has of that name."""
-    path = project / Path(given).expanduser()
-    if not path.exists() and (dataset := HubDataset.of(str(given), project, Path.cwd())) is not None:
-        return _open_hub(dataset, format, keys, name, args)
-    return _open_path(path, format, keys, name, args)
+@dataclass(frozen=True)
+class _Streaming:
+    """How files that lie elsewhere are fetched, as `open_dataset` says."""
+
+    wanted: bool
+    cache_dir: str | Path | None
+    budget_bytes: float
 
 
-def _open_hub(
-    dataset: HubDataset,
-    format: str | None,
-    keys: Keys | Mapping[str, Any] | None,
-    name: str | None,
-    args: Mapping[str, Any],
-) -> Reader:
-    """The tables of a LeRobot dataset are fetched first: they say which files hold the episodes and cameras chosen."""
-    from menura.data.readers.lerobot import LeRobotReader
+@dataclass(frozen=True)
+class _Place:
+    """A dataset's files, and what is said of them."""
 
-    folder = dataset.fetch(["meta/*"])
-    dataset = dataset.at(folder.name)
-    if not (folder / "meta" / "info.json").exists():
-        folder = dataset.fetch()
-    reader = _open_path(folder, format, keys, name or dataset.name, args)
-    if isinstance(reader, LeRobotReader):
-        dataset.fetch(reader.file_patterns())
-    return reader
+    given: str | Path
+    project: Path
+    format: str | None
+    keys: Keys | Mapping[str, Any] | None
+    name: str | None
+    args: Mapping[str, Any]
+    streaming: _Streaming
 
-
-def _open_path(
-    path: Path,
-    format: str | None,
-    keys: Keys | Mapping[str, Any] | None,
-    name: str | None,
-    args: Mapping[str, Any],
-) -> Reader:
-    if not path.exists():
+    def open(self) -> Reader:
+        """What lies at a path, else what the Hub has of that name, else what another machine has."""
+        path = self.project / Path(self.given).expanduser()
+        if path.exists():
+            return self._read(path)
+        dataset = HubDataset.of(str(self.given), self.project, Path.cwd())
+        if dataset is not None:
+            return self._mirrored(dataset.url, dataset.name) if self.streaming.wanted else self._fetched(dataset)
+        if is_remote(self.given):
+            return self._mirrored(str(self.given), self.name)
         near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"Dataset {path}: expected a file or a directory, found nothing{near or '.'}")
-    reader = find_format(format or recognise(path)).load()
-    for key in ("path", "keys", "name"):
-        if key in args:
-            raise ConfigError(f"dataset.args.{key}: expected beside args, as a key of the dataset, got it in them.")
-    _check_args(reader, args, path)
-    made: Reader = reader(path, keys=Keys.of(keys), name=name, **args)
-    return made
+
+    def _fetched(self, dataset: HubDataset) -> Reader:
+        """The tables of a LeRobot dataset are fetched first: they say which files hold what is chosen."""
+        from menura.data.readers.lerobot import LeRobotReader
+
+        folder = dataset.fetch(["meta/*"])
+        dataset = dataset.at(folder.name)
+        if not (folder / "meta" / "info.json").exists():
+            folder = dataset.fetch()
+        reader = self._read(folder, dataset.name)
+        if isinstance(reader, LeRobotReader):
+            dataset.fetch(reader.file_patterns())
+        return reader
+
+    def _mirrored(self, url: str, name: str | None) -> Reader:
+        """Its `meta/` is fetched now, the rest when it is needed."""
+        from menura.data.readers.lerobot import LeRobotReader
+
+        mirror = Mirror(url, cache_dir=self.streaming.cache_dir, budget_bytes=self.streaming.budget_bytes)
+        reader = self._read(mirror.fetch_meta(), name or mirror.name)
+        if not isinstance(reader, LeRobotReader):
+            raise DataError(f"Dataset {url}: expected a LeRobotDataset, which alone is read from afar. Fetch it first.")
+        reader.mirror = mirror
+        return reader
+
+    def _read(self, path: Path, name: str | None = None) -> Reader:
+        reader = find_format(self.format or recognise(path)).load()
+        for key in ("path", "keys", "name"):
+            if key in self.args:
+                raise ConfigError(f"dataset.args.{key}: expected beside args, as a key of the dataset, got it in them.")
+        _check_args(reader, self.args, path)
+        made: Reader = reader(path, keys=Keys.of(self.keys), name=self.name or name, **self.args)
+        return made
 
 
-def _open_spec(spec: Mapping[str, Any], project: Path) -> Reader:
+def _open_spec(spec: Mapping[str, Any], project: Path, streaming: _Streaming) -> Reader:
     unknown = [key for key in spec if key not in _SPEC_KEYS]
     if unknown:
         near = did_you_mean(str(unknown[0]), _SPEC_KEYS)
         raise ConfigError(f"dataset: expected keys {list(_SPEC_KEYS)}, got {unknown[0]!r}{near or '.'}")
-    reader = _open_source(spec, project)
+    reader = _open_source(spec, project, streaming)
     for wrapper in spec.get("wrappers") or ():
         reader = _wrapped(reader, wrapper, project)
     if spec.get("filter") is None:
@@ -146,12 +163,12 @@ def _wrapped(reader: Reader, spec: Mapping[str, Any], project: Path) -> Reader:
     return wrapped
 
 
-def _open_source(spec: Mapping[str, Any], project: Path) -> Reader:
+def _open_source(spec: Mapping[str, Any], project: Path, streaming: _Streaming) -> Reader:
     from menura import components
 
     args, name = dict(spec.get("args") or {}), spec.get("name")
     if spec.get("path") is not None:
-        return _open_place(spec["path"], project, spec.get("format"), spec.get("keys"), name, args)
+        return _Place(spec["path"], project, spec.get("format"), spec.get("keys"), name, args, streaming).open()
     if spec.get("class") is None:
         raise ConfigError(f"dataset: expected a key 'path' or 'class', got {list(spec)}.")
     cls = components.load("dataset", spec["class"], project)

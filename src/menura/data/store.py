@@ -38,7 +38,7 @@ from menura.files import TEMPORARY, new_directory, read_json
 from menura.processing.images import Resize
 
 Mode = Literal["raw", "jpeg", "video"]
-MODES = ("auto", "raw", "jpeg", "video")
+MODES = ("auto", "raw", "jpeg", "video", "stream")
 VERSION = 1
 BUDGET_BYTES = 20_000_000_000
 # A JPEG of quality 95 takes about a seventh of the pixels; a sixth leaves room.
@@ -93,6 +93,10 @@ class Store:
         """One dict an episode: `task`, `success`, `seed` and what else the source says of it. Read when asked."""
         episodes: list[dict[str, Any]] = read_json(self.directory / "episodes.json", DataError)
         return episodes
+
+    def shards(self) -> NDArray[np.int64]:
+        """(E,) equal numbers for episodes whose frames lie in the same files of the source."""
+        return np.arange(len(self.starts) - 1) if self._reader is None else self._reader.shards()
 
     def _open_images(self, resize: Resize | None) -> dict[str, Frames]:
         cameras = self.features.cameras
@@ -167,7 +171,8 @@ def build_store(
             from the source.
         num_workers: processes that decode; None for one a core.
         progress: show a progress bar on stderr.
-        mode: `raw`, `jpeg` or `video` to choose whatever the budget; `auto` to let the budget choose.
+        mode: `raw`, `jpeg` or `video` to choose whatever the budget; `auto` to let the budget choose; `stream` is
+            `video`, for those who mean to draw in a `ShardOrder`.
         image_encoder: a frozen model; its features are stored instead of frames.
         encoder_fingerprint: a digest of the encoder's weights and code.
 
@@ -203,6 +208,8 @@ def _plan(
     chosen = _choose_cameras(reader, cameras, image_size)
     frame_bytes = sum(3 * camera.height * camera.width for camera in chosen.values())
     raw_bytes = frame_bytes * int(lengths.sum())
+    if mode == "stream":
+        mode = "video"
     if mode == "auto":
         mode = "raw" if raw_bytes <= budget_bytes else "jpeg" if raw_bytes / JPEG_SHRINKS <= budget_bytes else "video"
     return Plan(

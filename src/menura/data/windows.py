@@ -339,7 +339,7 @@ def windows(
         filter: which episodes and frames are used, as `menura.data.selection.Filter` says; that of a spec when None.
         cameras, image_size, resize, cache_dir, budget_bytes, num_workers, progress, image_encoder,
             encoder_fingerprint: as `build_store` says.
-        store: its mode: `auto`, `raw`, `jpeg` or `video`.
+        store: its mode: `auto`, `raw`, `jpeg`, `video` or `stream`.
         spaces: as `Windows` says.
     """
     from menura.data.selection import Filter, select  # which knows of windows, too

@@ -117,6 +117,7 @@ def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any, write
         eval_dataset=ingredients.held_out,
         processor=ingredients.processor,
         augmentations=ingredients.augmentations,
+        shuffle_buffer=task.config.data.shuffle_buffer if task.config.data.store == "stream" else None,
         ema_decay=ema_decay(task),
         write_policy=write_policy,
         **given,

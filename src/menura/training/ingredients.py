@@ -19,9 +19,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
 from menura.config import ResolvedTask
-from menura.config.schema import DatasetConfig
 from menura.data import Mixture, Reader, Windows, collate, open_dataset, windows
 from menura.data.episode import Frames
+from menura.data.selection import Filter
 from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
 from menura.features import Features
 from menura.policies.contract import MASKS, Contract, build_policy, require_policy_class
@@ -84,8 +84,19 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
     require_policy_class(policy_class)
+    streams = config.data.store == "stream"
+    if streams and len(config.datasets) > 1:
+        raise ConfigError(
+            f"data.store: stream: expected one dataset, got {len(config.datasets)} ({task.locate('data.store')})"
+        )
     readers = [
-        open_dataset({**dataset.model_dump(by_alias=True), "filter": None}, project=task.project)
+        open_dataset(
+            {**dataset.model_dump(by_alias=True), "filter": None},
+            project=task.project,
+            stream=streams,
+            cache_dir=config.data.cache_dir,
+            budget_bytes=config.data.store_budget_gb * 1e9,
+        )
         for dataset in config.datasets
     ]
     _require_dataset_of_rollouts(task, [reader.name for reader in readers])
@@ -102,10 +113,13 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
         _require_provided(contract, policy.config, features, encoder, config.layout is not None)
     cameras = Needs.of(policy.config).cameras(features) if contract.uses_images else ()
     require_masks(task, contract, readers, features, cameras)
-    require_sound_data(readers, allow_bad_data=allow_bad_data, cache_dir=config.data.cache_dir)
+    filters = [
+        Filter.of(None if dataset.filter is None else dataset.filter.model_dump()) for dataset in config.datasets
+    ]
+    require_sound_data(readers, filters, allow_bad_data=allow_bad_data, cache_dir=config.data.cache_dir)
     parts = [
-        _windows(task, dataset, reader, policy.config, features, cameras, encoder)
-        for dataset, reader in zip(config.datasets, readers, strict=True)
+        _windows(task, filter, reader, policy.config, features, cameras, encoder)
+        for filter, reader in zip(filters, readers, strict=True)
     ]
     fingerprints = {part.name: part.fingerprint for part in parts}
     held_out: list[Windows] = []
@@ -157,7 +171,7 @@ def _at(frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _windows(
     task: ResolvedTask,
-    dataset: DatasetConfig,
+    filter: Filter,
     reader: Reader,
     policy_config: PretrainedConfig,
     features: Features,
@@ -172,7 +186,7 @@ def _windows(
         reader,
         needs.observation_offsets,
         needs.action_offsets,
-        filter=None if dataset.filter is None else dataset.filter.model_dump(),
+        filter=filter,
         cameras=own_cameras,
         image_size=needs.image_size,
         resize=task.config.processor.resize,

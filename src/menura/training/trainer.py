@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
-from menura.data import EpochSampler, collate
+from menura.data import EpochSampler, ShardOrder, collate
 from menura.errors import ConfigError, ContractError, MenuraError
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.augmentation.base import Augmentations
@@ -50,6 +50,7 @@ class MenuraTrainer(ExactTrainer):
         processor: makes model inputs of batches.
         eval_dataset: held-out windows; None when `eval_strategy` is "no".
         augmentations: change what the policy sees in training, never in evaluation; drawn from (seed, rank, step).
+        shuffle_buffer: draw shard by shard, shuffled among so many frames (`ShardOrder`); None to draw from everywhere.
         ema_decay: averages the weights when given (`menura.training.ema`); the average is what is evaluated and saved.
         write_policy: writes a policy, its processor and what proves them into a directory.
         callbacks: further `transformers` callbacks.
@@ -67,6 +68,7 @@ class MenuraTrainer(ExactTrainer):
         processor: Processor,
         eval_dataset: Dataset[Any] | None = None,
         augmentations: Augmentations | None = None,
+        shuffle_buffer: int | None = None,
         ema_decay: float | None = None,
         write_policy: WritePolicy | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -94,6 +96,7 @@ class MenuraTrainer(ExactTrainer):
         self.processor = processor.to(args.device)
         self.contract = Contract.of(type(policy))
         self.augmentations = augmentations
+        self.shuffle_buffer = shuffle_buffer
         self._batches_of_step = (-1, 0)
         self.write_policy = write_policy or self._write_policy_alone
         if ema_decay is not None:
@@ -111,7 +114,7 @@ class MenuraTrainer(ExactTrainer):
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
         args = self.args
         seed = args.seed if args.data_seed is None else args.data_seed
-        order = EpochSampler(self.train_dataset, seed=seed, rank=args.process_index, world_size=args.world_size)
+        order = self._order(seed)
         return EpochLoader(
             self.train_dataset,
             order,
@@ -125,6 +128,16 @@ class MenuraTrainer(ExactTrainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             in_order=args.dataloader_in_order,
             multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+
+    def _order(self, seed: int) -> EpochSampler | ShardOrder:
+        args = self.args
+        ranks = {"rank": args.process_index, "world_size": args.world_size}
+        if self.shuffle_buffer is None:
+            return EpochSampler(self.train_dataset, seed=seed, **ranks)
+        streams, buffer = max(1, args.dataloader_num_workers), self.shuffle_buffer
+        return ShardOrder(
+            self.train_dataset, self._train_batch_size, seed=seed, buffer=buffer, streams=streams, **ranks
         )
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class Reader:
         """The instruction of each episode, without decoding any frame."""
         return [self.episode(index).task for index in range(len(self))]
 
+    def shards(self) -> NDArray[np.int64]:
+        """(E,) equal numbers for episodes whose frames lie in the same files."""
+        return np.arange(len(self))
+
     def fingerprint(self) -> str:
         """A hex digest that changes when the source's content does."""
         raise NotImplementedError

@@ -6,7 +6,6 @@ integers: an episode begins in a video at frame `round(from_timestamp * fps)`, a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames
+from menura.data.mirror import Mirror
 from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.lerobot_cameras import Camera, video_frames
@@ -123,7 +123,7 @@ class LeRobotReader(Reader):
         return Episode(
             state=self._vector(table, self._state_keys, row),
             action=self._vector(table, self._action_keys, row),
-            images={camera: self._frames(selected, row) for camera, selected in self._cameras.items()},
+            images=self.images(index),
             task=self._task(row, table),
             fps=self._info.fps,
             timestamps=table.column("timestamp").to_numpy() if "timestamp" in table.column_names else None,
@@ -138,6 +138,10 @@ class LeRobotReader(Reader):
         if self._task_key is not None or not any(known):
             return super().tasks() if self.features.language else [""] * len(self)
         return [tasks[0] if len(tasks) == 1 else self.episode(index).task for index, tasks in enumerate(known)]
+
+    def images(self, index: int) -> dict[str, Frames]:
+        row = int(self._selected[index])
+        return {camera: self._frames(selected, row) for camera, selected in self._cameras.items()}
 
     def metadata(self, index: int) -> dict[str, Any]:
         """What Menura's writer noted of the episode, and its `tasks` where there are several."""
@@ -180,13 +184,35 @@ class LeRobotReader(Reader):
         digest.update((self.root / INFO).read_bytes())
         tables = (path.relative_to(self.root).as_posix() for path in (self.root / "meta").rglob("[!.]*.*"))
         for file in [*sorted(tables), *self.files()]:
-            with contextlib.suppress(FileNotFoundError):  # told when it is read
-                stat = (self.root / file).stat()
-                digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            digest.update(f"{file}\0{self._version(file)}\n".encode())
         return digest.hexdigest()
+
+    def shards(self) -> NDArray[np.int64]:
+        table = self._table
+        rows = np.stack([table.chunk, table.file, *(part for s in table.videos.values() for part in (s.chunk, s.file))])
+        return np.unique(rows[:, self._selected], axis=1, return_inverse=True)[1].reshape(-1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": OrderedDict()}  # open files stay in their process
+
+    # Files
+
+    #: Where files lie that are not below the root, but elsewhere, and are fetched when they are needed.
+    mirror: Mirror | None = None
+
+    def _place(self, file: str) -> Path:
+        """Where a data file is."""
+        return self.root / file if self.mirror is None else self.mirror.local(file)
+
+    def _version(self, file: str) -> str:
+        """What changes when a file does; empty where there is none, which is told when it is read."""
+        if self.mirror is not None:
+            return self.mirror.version(file)
+        try:
+            stat = (self.root / file).stat()
+        except FileNotFoundError:
+            return ""
+        return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
     # What is in the dataset
 
@@ -298,7 +324,7 @@ class LeRobotReader(Reader):
         return table
 
     def _data_file(self, row: int) -> DataFile:
-        path = self.root / self._info.data_file(int(self._table.chunk[row]), int(self._table.file[row]))
+        path = self._place(self._info.data_file(int(self._table.chunk[row]), int(self._table.file[row])))
         file = self._files.pop(path, None)
         if file is None:
             file = DataFile(path)
@@ -327,7 +353,8 @@ class LeRobotReader(Reader):
     def _frames(self, camera: Camera, row: int) -> Frames:
         length = int(self._table.length[row])
         if camera.video:
-            return video_frames(self.root, self._info, self._table.videos[camera.key], camera, row, length)
+            span = self._table.videos[camera.key]
+            return video_frames(self.root, self._info, span, camera, row, length, self.mirror)
         what = f"{self.root}: episode {row}, camera {camera.name!r}"
         return ImageFrames(partial(self._pictures, camera.key, row), length, camera.height, camera.width, what)
 

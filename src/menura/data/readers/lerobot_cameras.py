@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from menura.data.frames import VideoFrames
+from menura.data.mirror import Mirror
 from menura.data.readers.lerobot_meta import INFO, Info, VideoSpan
 from menura.data.video import video_index
 from menura.errors import DataError
@@ -42,22 +43,42 @@ class Camera:
         return cls(key, key[len(prefix) :], height, width, spec["dtype"] == "video", depth)
 
 
-def video_frames(root: Path, info: Info, span: VideoSpan, camera: Camera, row: int, length: int) -> VideoFrames:
+class _FetchedVideo(VideoFrames):
+    """Frames of a file that is fetched whenever it is needed and not there."""
+
+    def __init__(self, place: Callable[[], Path], *args: Any) -> None:
+        super().__init__(Path(), *args)
+        self._place = place
+
+    @property
+    def path(self) -> Path:
+        return self._place()
+
+    def part(self, start: int, stop: int) -> VideoFrames:
+        return _FetchedVideo(self._place, self.start + start, stop - start, *self.shape[1:3], self.verify)
+
+
+def video_frames(
+    root: Path, info: Info, span: VideoSpan, camera: Camera, row: int, length: int, mirror: Mirror | None = None
+) -> VideoFrames:
     """The frames of episode `row`, where `span` says they lie; checked against the file when first decoded."""
     file = info.video_file(camera.key, int(span.chunk[row]), int(span.file[row]))
     if file is None:
         raise DataError(f"{root / INFO}: video_path: expected a path for {camera.key!r}, got null. Fetch it again.")
-    path = root / file
+    place = partial(Path, root / file) if mirror is None else partial(mirror.local, file)
     seconds = float(span.from_timestamp[row])
     start = round(seconds * info.fps)
-    what = f"{path}: episode {row}, camera {camera.name!r}"
-    check = partial(_check, what, path, camera, info.fps, seconds, start, start + length - 1)
-    return VideoFrames(path, start, length, camera.height, camera.width, check)
+    what = f"{root / file}: episode {row}, camera {camera.name!r}"
+    check = partial(_check, what, place, camera, info.fps, seconds, start, start + length - 1)
+    where = (start, length, camera.height, camera.width, check)
+    return VideoFrames(root / file, *where) if mirror is None else _FetchedVideo(place, *where)
 
 
-def _check(what: str, path: Path, camera: Camera, fps: float, seconds: float, first: int, last: int) -> None:
+def _check(
+    what: str, place: Callable[[], Path], camera: Camera, fps: float, seconds: float, first: int, last: int
+) -> None:
     """That the file holds frames `first … last`, at their times (`first` at `seconds`), of the camera's size."""
-    index = video_index(path)
+    index = video_index(place())
     if last >= len(index):
         raise DataError(
             f"{what}: expected frames {first} … {last}, got a file of {len(index)} frames. Fetch the dataset again."

@@ -42,6 +42,9 @@ class Select(Wrapper):
     def lengths(self) -> NDArray[np.int64]:
         return self.reader.lengths()[self.episodes]
 
+    def shards(self) -> NDArray[np.int64]:
+        return self.reader.shards()[self.episodes]
+
     def metadata(self, index: int) -> dict[str, Any]:
         return self.reader.metadata(self._inner(index))
 

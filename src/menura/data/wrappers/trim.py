@@ -48,7 +48,8 @@ class Trim(Wrapper):
             )
 
     def lengths(self) -> Int64:
-        return self._last - self._first
+        lengths: Int64 = self._last - self._first
+        return lengths
 
     def episode(self, index: int) -> Episode:
         episode = self.reader.episode(index)
