@@ -13,7 +13,7 @@ import menura
 from menura.config import load_task
 from menura.conformance import check_run
 from menura.data import open_dataset
-from menura.errors import ConfigError, ContractError, FeatureMismatch
+from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
 from menura.training.ingredients import gather
 
 DATASETS = '''
@@ -379,3 +379,13 @@ def test_augmentations_do_not_fill_what_is_missing(project: Path) -> None:
     assert not torch.equal(augmented["state"], batch["state"])
     assert not augmented["state"][of_arm][:, 3].any()
     assert not augmented["image"][of_arm][:, 1].any()
+
+
+def test_what_is_wrong_in_episodes_left_out_is_no_error(project: Path) -> None:
+    broken = DATASETS.replace("walk[1:]", "np.where(index == 3, np.nan, walk[1:])")
+    (project / "dataset" / "arms.py").write_text(broken)
+    with pytest.raises(DataError, match=r"Dataset 'arm': expected sound data.*leave episodes out by `filter:`"):
+        gather(load_task(task(project)), seed=0, hold_out=False)
+    without = {"name: ": "filter: {episodes: index != 3}, name: "}
+    made = gather(load_task(task(project, **without)), seed=0, hold_out=False)
+    assert made.train.parts[0].episodes.tolist() == [0, 1, 2, 4, 5]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -96,9 +96,16 @@ def select_episodes(reader: Reader, filter: Filter) -> Reader:
                 f"filter.{key}: expected conditions on episodes, for frames are chosen where windows begin, got {key}. "
                 "Train with it, or cut frames off with the wrapper Trim."
             )
+    return Select(reader, episodes_left(reader, filter).tolist())
+
+
+def episodes_left(reader: Reader, filter: Filter) -> Int64:
+    """Numbers of the episodes that the conditions on episodes leave; DataError as of `select`."""
+    if replace(filter, idle=False, frames=None) == Filter():
+        return np.arange(len(reader))
     facts = [_facts_of(reader, index) for index in range(len(reader))]
     left = _Left(reader.name, np.arange(len(reader)), np.asarray(reader.lengths()), facts)
-    return Select(reader, _chosen(left, filter).episodes.tolist())
+    return _chosen(left, filter).episodes
 
 
 def select(items: Windows, filter: Filter) -> Windows:
