@@ -19,7 +19,6 @@ from torch.utils.data import get_worker_info
 from menura.data.episode import Frames, UInt8
 from menura.data.frames import LazyFrames, VideoFrames
 from menura.data.pictures import decode_picture
-from menura.data.pictures import encode_jpeg as encode_jpeg
 from menura.data.readers.base import Reader
 from menura.data.threads import available_cores, in_threads
 from menura.data.video import Wanted, iterate_frames, read_into
