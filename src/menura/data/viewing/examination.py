@@ -6,21 +6,14 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any
 
-from rich.progress import Progress, TaskID
-
-from menura.data.checking import check_dataset
 from menura.data.readers.base import Reader
-from menura.data.tools.describing import dataset_statistics
-from menura.errors import MenuraError
 
 _NICER = 10  # playing goes first
-_TOLD_S = 0.2
 
 
 class Examination:
@@ -75,7 +68,7 @@ class Examination:
 def _examine(
     connection: Connection, other_end: Connection | None, open: Callable[[], Reader], cache_dir: str | None
 ) -> None:
-    """The process: sends what changes of `Examination.state`."""
+    """The process; what it needs is imported there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end is ours
     if other_end is not None:
         other_end.close()
@@ -83,36 +76,8 @@ def _examine(
         connection.recv()
         if hasattr(os, "nice"):
             os.nice(_NICER)
-        errors: dict[str, str] = {}
-        try:
-            statistics = dataset_statistics(open())
-            connection.send({"statistics": {name: each.to_dict() for name, each in statistics.items()}})
-        except MenuraError as error:
-            errors["statistics"] = str(error)
-            connection.send({"errors": errors})
-        try:
-            report = check_dataset(open(), cache_dir=cache_dir, progress=_Told(connection))
-            connection.send({"report": report.to_dict()})
-        except MenuraError as error:
-            errors["report"] = str(error)
-            connection.send({"errors": errors})
-        connection.send({"doing": None})
+        from menura.data.viewing.examining import examine
+
+        examine(connection, open, cache_dir)
     except (EOFError, ConnectionError):  # nobody looks any more
         return
-
-
-class _Told(Progress):
-    """A progress that is not drawn but told to the other process."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(disable=True)
-        self._connection = connection
-        self._next = 0.0
-
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        super().advance(task_id, advance)
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _TOLD_S
-            task = self.tasks[-1]
-            share = task.completed / (task.total or 1)
-            self._connection.send({"doing": {"what": f"check of {task.description}", "share": share}})
