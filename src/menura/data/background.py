@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
@@ -115,5 +116,6 @@ class BackgroundEncoder:
 def _yield_to_others() -> None:
     """Lets the control loop, and whatever else has a deadline, go before this thread, where the system can (Linux)."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICER, 19))
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # does not interrupt whoever wakes it
+        with contextlib.suppress(PermissionError):  # a sandbox that forbids it costs some latency, and no frame
+            os.setpriority(os.PRIO_PROCESS, 0, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICER, 19))
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # does not interrupt whoever wakes it
