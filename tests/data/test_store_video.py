@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from menura.data import build_store, collate, open_dataset, pictures, store_frames, store_plan, windows
+from menura.data import build_store, collate, open_dataset, pictures, store_frames, store_plan, store_writing, windows
 from menura.data.encoding import encode_video
 from menura.data.episode import Episode
 from menura.data.frames import LazyFrames, VideoFrames
@@ -232,3 +235,19 @@ def test_jpegs_are_decoded_by_a_kept_codec():
     kept = pictures._kept.jpeg
     decode_picture(encoded, "it")
     assert pictures._kept.jpeg is kept
+
+
+def test_an_error_while_books_are_kept_ends_the_work(tmp_path, monkeypatch):
+    """A full disk in the process that keeps the books: nothing goes on behind its back, and nothing is left."""
+
+    def full(self, jpegs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store_plan, "_SHARE_FRAMES", 16)
+    monkeypatch.setattr(store_writing.JpegFiles, "append", full)
+    threads = threading.active_count()
+    with pytest.raises(DataError, match="got No space left on device") as caught:
+        build_store(Films(tmp_path, [30] * 4), mode="raw", num_workers=2, cache_dir=tmp_path, progress=False)
+    assert caught.value is not None
+    assert threading.active_count() == threads
+    assert not list((tmp_path / "store").glob(".tmp-*"))

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import reduction
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _AHEAD = 4
 
 
-def in_order(work: Callable[[int], Result], count: int, num_workers: int) -> Iterator[Result]:
+def in_order(work: Callable[[int], Result], count: int, num_workers: int) -> Generator[Result, None, None]:
     """`work(0) … work(count - 1)`, in order, computed by `num_workers` processes (by this one when 0).
 
     Args:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -190,12 +191,16 @@ def write_store(
     tasks: dict[str, int] = {}
     task_index: list[int] = []
     episodes: list[dict[str, Any]] = []
-    records = in_order(work, len(parts), min(num_workers, len(parts)))
     jpegs = JpegFiles(directory, plan.features.cameras if plan.stores_jpegs else ())
-    for record in _with_progress(records, plan, reader.name, progress, writer.image_files):
-        task_index += [tasks.setdefault(task, len(tasks)) for task in record.tasks]
-        episodes += record.episodes
-        jpegs.append(record.jpegs)
+    # Closed, so that neither processes nor the thread that flushes outlive an error here.
+    with (
+        closing(in_order(work, len(parts), min(num_workers, len(parts)))) as records,
+        closing(_with_progress(records, plan, reader.name, progress, writer.image_files)) as shown,
+    ):
+        for record in shown:
+            task_index += [tasks.setdefault(task, len(tasks)) for task in record.tasks]
+            episodes += record.episodes
+            jpegs.append(record.jpegs)
     jpegs.finish()
     np.save(directory / "starts.npy", plan.starts)
     np.save(directory / "task_index.npy", np.array(task_index, np.int64))
@@ -213,7 +218,7 @@ def write_store(
 
 def _with_progress(
     records: Iterator[ShareRecord], plan: Plan, name: str, progress: bool, written: Sequence[Path]
-) -> Iterator[ShareRecord]:
+) -> Generator[ShareRecord, None, None]:
     """The records, with a bar of the frames done on stderr, while what is `written` goes to the disk."""
     first = next(records)  # before bar and flushing: processes are forked now, and those two have threads
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
