@@ -118,10 +118,13 @@ class AlohaEnv(SimEnv):
         self.declare_spaces(low, high)
 
     def _describe(self, render: RenderMode) -> Features:
+        grippers = {ACTION_NAMES[place]: (0.0, 1.0) for place in GRIPPERS}
         objects = tuple(f"{name}_{axis}" for name in self._objects for axis in "xyz") if self._object_state else ()
         return Features(
-            state=VectorFeature(ACTION_NAMES + objects, _UNITS + ("m",) * len(objects), object_names=objects),
-            action=VectorFeature(ACTION_NAMES, _UNITS),
+            state=VectorFeature(
+                ACTION_NAMES + objects, _UNITS + ("m",) * len(objects), object_names=objects, grippers=grippers
+            ),
+            action=VectorFeature(ACTION_NAMES, _UNITS, grippers=grippers),
             cameras={name: camera.feature(render) for name, camera in self._cameras.items()},
             fps=FPS,
             language=True,

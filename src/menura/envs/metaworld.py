@@ -88,8 +88,8 @@ class MetaWorldEnv(SimEnv):
         self.features = Features(
             state=VectorFeature(_STATE, object_names=tuple(n for n in _STATE if "object" in n or "goal" in n))
             if object_state
-            else VectorFeature(_HAND, ("m", "m", "m", "1")),
-            action=VectorFeature(_ACTION, ("cm", "cm", "cm", "1")),
+            else VectorFeature(_HAND, ("m", "m", "m", "1"), grippers={"gripper_opening": (0.0, 1.0)}),
+            action=VectorFeature(_ACTION, ("cm", "cm", "cm", "1"), grippers={"gripper_effort": (1.0, -1.0)}),
             cameras={name: camera.feature(render) for name, camera in self._cameras.items()},
             fps=FPS,
             language=True,
