@@ -1,6 +1,6 @@
 """Batches of state windows against slicing the same windows item by item in numpy. Prints one JSON line.
 
-500 episodes of 400 frames, 14 dimensions, chunks of 100 actions, batches of 64. `ratio` is how many times faster
+50 episodes of 400 frames, 14 dimensions, chunks of 100 actions, batches of 64. `ratio` is how many times faster
 `Windows.__getitems__` is; both give the same arrays. `memcpy_ratio` is the time of one plain copy of as many bytes of
 the actions, which lie side by side, at another place each time, into memory already there, over that of the windows.
 """
@@ -64,7 +64,7 @@ def check(data: Windows, indices: list[int]) -> None:
             raise SystemExit(f"windows_state: expected equal {key} of both ways, got different ones.")
 
 
-def measure(repeats: int, episodes: int = 500, frames: int = 400) -> dict[str, float]:
+def measure(repeats: int, episodes: int = 50, frames: int = 400) -> dict[str, float]:
     """Median microseconds a batch of all ways, taken in turns, and their ratios."""
     with tempfile.TemporaryDirectory() as cache:
         data = windows(Walks(episodes, frames), (0,), range(CHUNK), cache_dir=cache, progress=False)

@@ -281,7 +281,7 @@ class Windows(Dataset[Batch]):
     def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
         items = np.asarray(indices, np.int64)
-        if len(items) and not 0 <= items.min() <= items.max() < len(self):
+        if len(items) and items.view(np.uint64).max() >= len(self):  # as such a number, one below 0 is beyond any end
             raise IndexError(f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}.")
         used = self._ends.searchsorted(items, side="right")
         last = self._lasts[used]
