@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from menura.data.episode import Float32
 
 # What a process keeps of one memory map before it lets go of it. The pages stay in the system's cache.
-RESIDENT_BYTES = 800_000_000
+RESIDENT_BYTES = 600_000_000
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
