@@ -29,6 +29,7 @@ demo: install
 
 test: install
 	@sh tools/opengl.sh || true
+	@sh tools/chromium.sh || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: install

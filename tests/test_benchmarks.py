@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = {
     "cli": ["--rounds", "1"],
     "open_dataset": ["--episodes", "30", "--frames", "4", "--rounds", "1"],
+    "data_view": ["--episodes", "20", "--frames", "40", "--rounds", "1", "--play_s", "0.5"],
     "trainer": ["--blocks", "2", "--steps", "2"],
     "recording": ["--seconds", "0.2"],
     "windows_state": ["--repeats", "3"],

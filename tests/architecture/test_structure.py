@@ -69,6 +69,8 @@ TORCH_FREE = [
     "data.checking",
     "data.readers.rlds",
     "data.readers.zarr",
+    "data.viewing",
+    "data.viewing.examining",
     "data.wrappers.convert_actions",
     "data.wrappers.convert_rotations",
     "data.wrappers.declare_features",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from menura.data.statistics import Statistics, StatisticsBuilder, compute_statistics
     from menura.data.store import Store, build_store
     from menura.data.stream import Stream
+    from menura.data.viewing import view_dataset
     from menura.data.windows import Windows, windows
     from menura.data.writer import LeRobotWriter
 
@@ -52,6 +53,7 @@ _LAZY = {
     "compact": "menura.data.compaction",
     "compute_statistics": "menura.data.statistics",
     "open_dataset": "menura.data.opening",
+    "view_dataset": "menura.data.viewing",
     "windows": "menura.data.windows",
 }
 
@@ -79,6 +81,7 @@ __all__ = [
     "compact",
     "compute_statistics",
     "open_dataset",
+    "view_dataset",
     "windows",
 ]
 

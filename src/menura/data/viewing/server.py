@@ -10,6 +10,7 @@ import ipaddress
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -138,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
             return _refused(HTTPStatus.BAD_REQUEST, str(error))
         except MenuraError as error:  # the data is damaged
             return _refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        except Exception as error:  # noqa: BLE001 (a user's own dataset or augmentation may raise anything)
+            traceback.print_exc()
+            return _refused(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
         if isinstance(answer, bytes):
             return HTTPStatus.OK, "application/octet-stream", answer
         return HTTPStatus.OK, "application/json", _json(answer)

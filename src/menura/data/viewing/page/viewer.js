@@ -88,7 +88,7 @@ class Page {
       const { canvas, pen } = this.screens[camera];
       if (picture) pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
       else pen.clearRect(0, 0, canvas.width, canvas.height);
-      canvas.dataset.frame = this.frame;
+      Object.assign(canvas.dataset, { episode: this.episode, frame: this.frame });
     });
   }
 
