@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from menura.envs.experts.metaworld import MetaWorldExpert
 from menura.envs.metaworld import MetaWorldEnv
 from menura.envs.metaworld_tasks import INSTRUCTIONS
+from menura.envs.rendering import choose_backend
 from menura.errors import ContractError, EnvironmentFailure
 
 pytestmark = [pytest.mark.sim, pytest.mark.usefixtures("metaworld")]
@@ -30,6 +31,7 @@ def follow(env, seed, steps):
 
 
 def test_there_are_as_many_instructions_as_tasks():
+    choose_backend()  # before mujoco comes with it
     metaworld = pytest.importorskip("metaworld")
     assert {f"{name}-v3" for name in INSTRUCTIONS} == set(metaworld.ALL_V3_ENVIRONMENTS)
     assert len(set(INSTRUCTIONS.values())) == 50
