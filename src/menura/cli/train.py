@@ -21,6 +21,7 @@ def train(
     allow_bad_data: Annotated[
         bool, typer.Option("--allow_bad_data", help="Train although the check of the data finds errors.")
     ] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Stores are built on Ray: data.ray.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no_resume", help="Go on with a run that is there, or set it aside.")
     ] = True,
@@ -28,14 +29,15 @@ def train(
     """Train a policy; a run that was interrupted goes on where it was."""
     from menura.config import load_task
 
-    load_task(task, context.obj or (), need_data=True)  # a wrong YAML is refused before torch is imported
+    overrides = [*(context.obj or ()), *(["--data.ray=true"] if ray else [])]
+    load_task(task, overrides, need_data=True)  # a wrong YAML is refused before torch is imported
 
     from menura import api
 
     result = api.train(
         task,
         output_dir=output_dir,
-        overrides=context.obj or (),
+        overrides=overrides,
         resume=resume,
         blind=blind,
         allow_bad_data=allow_bad_data,

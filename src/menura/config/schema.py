@@ -155,13 +155,14 @@ class DataConfig(Section):
     """Where and how the store of decoded data is kept. `cache_dir` None means the user's cache directory.
 
     With `stream` frames are read from the source each time, remote files are fetched when they are needed, and samples
-    are shuffled among `shuffle_buffer` frames.
+    are shuffled among `shuffle_buffer` frames. With `ray` a Ray cluster builds the store.
     """
 
     cache_dir: Annotated[Path, Field(strict=False)] | None = None
     store: Literal["auto", "raw", "jpeg", "video", "stream"] = "auto"
     store_budget_gb: float = Field(default=20.0, gt=0)
     shuffle_buffer: Positive = 16384
+    ray: bool = False
 
 
 class RolloutsConfig(Section):

@@ -155,6 +155,7 @@ def build_store(
     mode: str = "auto",
     image_encoder: ImageEncoder | None = None,
     encoder_fingerprint: str | None = None,
+    ray: bool = False,
 ) -> Store:
     """Open the store of a dataset at a shape, and build it first where it is not there yet.
 
@@ -175,6 +176,8 @@ def build_store(
             `video`, for those who mean to draw in a `ShardOrder`.
         image_encoder: a frozen model; its features are stored instead of frames.
         encoder_fingerprint: a digest of the encoder's weights and code.
+        ray: build it on the Ray cluster that is there (`$RAY_ADDRESS`, or one of `ray start`), else on one of this
+            machine's cores, instead of processes. Its machines share the source and `cache_dir`.
 
     Raises:
         DataError: the dataset contradicts itself, or the cache cannot be written or has no room.
@@ -185,7 +188,7 @@ def build_store(
     cache = _cache_directory(cache_dir)
     directory = cache / _key(reader, plan, encoder_fingerprint)
     if not directory.exists():
-        _build(directory, reader, plan, image_encoder, num_workers, progress)
+        _build(directory, reader, plan, image_encoder, num_workers, progress, ray)
     return Store(directory, reader.name, reader if plan.mode == "video" else None)
 
 
@@ -278,6 +281,7 @@ def _build(
     image_encoder: ImageEncoder | None,
     num_workers: int | None,
     progress: bool,
+    ray: bool,
 ) -> None:
     try:
         with _locked(directory, reader.name, progress):
@@ -286,7 +290,7 @@ def _build(
             _remove_remains(directory)
             _require_room(directory.parent, reader.name, plan)
             with new_directory(directory) as temporary:
-                write_store(temporary, reader, plan, image_encoder, num_workers, progress)
+                write_store(temporary, reader, plan, image_encoder, num_workers, progress, ray)
                 if reader.fingerprint() != plan.source:
                     raise DataError(
                         f"Dataset {reader.name!r}: expected no change while it was read, got one. Try again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from menura.data.readers.base import Reader
 from menura.data.store_frames import BLOCK, Passage, shaped
 from menura.data.store_plan import ImageEncoder, Piece, Plan, camera_groups, shares
 from menura.data.store_tables import JpegFiles, TableFile, flushing
-from menura.data.store_workers import in_order
 from menura.data.threads import available_cores
+from menura.data.workers import open_workers
 from menura.errors import ContractError, DataError
 from menura.files import write_json
 from menura.processing.images import NAMED, to_channels_first
@@ -155,8 +156,14 @@ class _WriteShare:
     plan: Plan
     shares: list[list[Piece]]
     image_encoder: ImageEncoder | None
+    directory: Path
 
     def __call__(self, number: int) -> ShareRecord:
+        if not self.directory.is_dir():  # its name is of this build alone, so that no other can be meant
+            raise DataError(
+                f"Store of {self.reader.name!r}: expected {self.directory.parent} to be the same directory on every "
+                f"machine, got another one on {platform.node()}. Set data.cache_dir to a directory that all share."
+            )
         record = ShareRecord()
         passages = {camera: Passage() for camera in self.plan.cameras_read}
         for piece in self.shares[number]:
@@ -179,28 +186,27 @@ def write_store(
     image_encoder: ImageEncoder | None,
     num_workers: int | None,
     progress: bool,
+    ray: bool = False,
 ) -> None:
     """Write every file of a store into the empty `directory`."""
-    if not plan.stores_frames:
-        num_workers = 0  # tables alone are read faster than processes start; an encoder has threads of its own
-    elif num_workers is None:
-        num_workers = available_cores()
     writer = EpisodeWriter(directory, reader.name, plan)
-    parts = shares(plan.lengths, num_workers)
-    work = _WriteShare(reader, writer, plan, parts, image_encoder)
     tasks: dict[str, int] = {}
     task_index: list[int] = []
     episodes: list[dict[str, Any]] = []
     jpegs = JpegFiles(directory, plan.features.cameras if plan.stores_jpegs else ())
-    # Closed, so that neither processes nor the thread that flushes outlive an error here.
-    with (
-        closing(in_order(work, len(parts), min(num_workers, len(parts)))) as records,
-        closing(_with_progress(records, plan, reader.name, progress, writer.image_files)) as shown,
-    ):
-        for record in shown:
-            task_index += [tasks.setdefault(task, len(tasks)) for task in record.tasks]
-            episodes += record.episodes
-            jpegs.append(record.jpegs)
+    ray = ray and image_encoder is None  # which has threads of its own; and the last bits depend on their number
+    with open_workers(_processes(plan, num_workers), ray=ray) as workers:
+        parts = shares(plan.lengths, workers.count)
+        work = _WriteShare(reader, writer, plan, parts, image_encoder, directory)
+        # Closed, so that neither processes nor the thread that flushes outlive an error here.
+        with (
+            closing(workers.in_order(work, len(parts))) as records,
+            closing(_with_progress(records, plan, reader.name, progress, writer.image_files)) as shown,
+        ):
+            for record in shown:
+                task_index += [tasks.setdefault(task, len(tasks)) for task in record.tasks]
+                episodes += record.episodes
+                jpegs.append(record.jpegs)
     jpegs.finish()
     np.save(directory / "starts.npy", plan.starts)
     np.save(directory / "task_index.npy", np.array(task_index, np.int64))
@@ -214,6 +220,12 @@ def write_store(
         "tasks": list(tasks),
     }
     write_json(directory / "store.json", manifest)
+
+
+def _processes(plan: Plan, num_workers: int | None) -> int:
+    if not plan.stores_frames:
+        return 0  # tables alone are read faster than processes start; an encoder has threads of its own
+    return available_cores() if num_workers is None else num_workers
 
 
 def _with_progress(

@@ -329,6 +329,7 @@ def windows(
     image_encoder: ImageEncoder | None = None,
     encoder_fingerprint: str | None = None,
     spaces: Spaces | None = None,
+    ray: bool = False,
 ) -> Windows:
     """Windows over a dataset; its store is built first where it is not there yet.
 
@@ -338,7 +339,7 @@ def windows(
         action_offsets: frames of the chunk; None for one action without a time axis.
         filter: which episodes and frames are used, as `menura.data.selection.Filter` says; that of a spec when None.
         cameras, image_size, resize, cache_dir, budget_bytes, num_workers, progress, image_encoder,
-            encoder_fingerprint: as `build_store` says.
+            encoder_fingerprint, ray: as `build_store` says.
         store: its mode: `auto`, `raw`, `jpeg`, `video` or `stream`.
         spaces: as `Windows` says.
     """
@@ -360,6 +361,7 @@ def windows(
         mode=store,
         image_encoder=image_encoder,
         encoder_fingerprint=encoder_fingerprint,
+        ray=ray,
     )
     return select(Windows(built, observation_offsets, action_offsets, spaces=spaces), chosen)
 

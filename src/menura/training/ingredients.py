@@ -196,6 +196,7 @@ def _windows(
         image_encoder=encoder if own_cameras else None,  # type: ignore[arg-type]
         encoder_fingerprint=None if encoder is None or not own_cameras else _encoder_fingerprint(encoder),
         spaces=_spaces(task, reader.features),
+        ray=data.ray,
     )
     feature_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
     return lay_out(task, items, features, needs, cameras, feature_dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+from typing import Annotated
 
 import typer
 
@@ -18,6 +19,7 @@ def stats(
     args: Args = None,
     filter: Filter = None,
     json: Json = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Read the episodes on a Ray cluster.")] = False,
 ) -> None:
     """Compute exact statistics of state and action from the data."""
     from rich.console import Console
@@ -26,7 +28,7 @@ def stats(
     from menura.data.tools.describing import dataset_statistics
 
     reader = opened(source, format, keys, args, filter)
-    found = dataset_statistics(reader)
+    found = dataset_statistics(reader, ray=ray, progress=True)
     if json:
         typer.echo(json_.dumps({name: each.to_dict() for name, each in found.items()}, indent=2))
         return

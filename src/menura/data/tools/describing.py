@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from menura.data.readers.base import Reader
 from menura.data.statistics import Statistics, StatisticsBuilder
+from menura.data.threads import available_cores
+from menura.data.workers import open_workers
 from menura.features import Features
+
+# So long this process reads alone: most datasets are done then, sooner than processes start.
+_MOMENT_S = 1.0
+# Episodes that are handed to a process together.
+_SHARE = 16
 
 
 @dataclass(frozen=True)
@@ -63,20 +76,69 @@ def describe(reader: Reader, path: str | Path | None = None) -> DatasetInfo:
     )
 
 
-def dataset_statistics(reader: Reader) -> dict[str, Statistics]:
+def dataset_statistics(
+    reader: Reader, *, num_workers: int | None = None, ray: bool = False, progress: bool = False
+) -> dict[str, Statistics]:
     """Exact statistics of `state` (absent where there is none) and `action`, every frame counted once.
+
+    They are the same to the last bit whoever reads the episodes.
+
+    Args:
+        reader: the dataset.
+        num_workers: processes that read; None for one a core where reading takes longer than a moment; 0 for this one.
+        ray: read on a Ray cluster instead, as `build_store` says.
+        progress: show a bar on stderr.
 
     Raises:
         DataError: a value that is not finite; says where.
     """
-    features = reader.features
+    features, lengths = reader.features, reader.lengths().tolist()
     named = {"action": features.action} | ({"state": features.state} if features.state else {})
     builders = {name: StatisticsBuilder(feature=name, names=feature.names) for name, feature in named.items()}
-    for index in range(len(reader)):
-        episode = reader.episode(index)
-        for name, builder in builders.items():
-            builder.update(getattr(episode, name))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True)
+    with closing(_tables(reader, list(named), num_workers, ray)) as tables, bar:
+        shown = bar.add_task(f"Statistics of {reader.name}: frames", total=sum(lengths))
+        for length, episode in zip(lengths, tables, strict=True):
+            for name, table in episode.items():
+                builders[name].update(table)
+            bar.advance(shown, length)
     return {name: builder.result() for name, builder in builders.items()}
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The work of one process: the named tables of a few neighbouring episodes."""
+
+    reader: Reader
+    names: list[str]
+    shares: list[range]
+
+    def __call__(self, number: int) -> list[dict[str, Any]]:
+        return [self.of(index) for index in self.shares[number]]
+
+    def of(self, index: int) -> dict[str, Any]:
+        episode = self.reader.episode(index)
+        return {name: getattr(episode, name) for name in self.names}
+
+
+def _tables(
+    reader: Reader, names: list[str], num_workers: int | None, ray: bool
+) -> Generator[dict[str, Any], None, None]:
+    """Those of every episode, in order."""
+    first, count = 0, len(reader)
+    if num_workers is None and not ray:
+        begun, here = time.monotonic(), _Tables(reader, names, [])
+        while first < count and time.monotonic() - begun < _MOMENT_S:
+            yield here.of(first)
+            first += 1
+    shares = [range(start, min(start + _SHARE, count)) for start in range(first, count, _SHARE)]
+    if not shares:
+        return
+    with open_workers(available_cores() if num_workers is None else num_workers, ray=ray) as workers:
+        with closing(workers.in_order(_Tables(reader, names, shares), len(shares))) as records:
+            for share in records:
+                yield from share
 
 
 def _bytes(path: Path) -> int:

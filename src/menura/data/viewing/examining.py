@@ -20,7 +20,7 @@ def examine(connection: Connection, open: Callable[[], Reader], cache_dir: str |
     """Sends what changes of `Examination.state`, at last that nothing is done any more."""
     errors: dict[str, str] = {}
     try:
-        statistics = dataset_statistics(open())
+        statistics = dataset_statistics(open(), num_workers=0)  # this process may have none of its own
         connection.send({"statistics": {name: each.to_dict() for name, each in statistics.items()}})
     except MenuraError as error:
         errors["statistics"] = str(error)

@@ -1,0 +1,159 @@
+"""Work on every episode, in order, shared by the cores of a Ray cluster. Ray is imported here alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from menura.data.threads import available_cores
+from menura.data.workers import CANNOT_TRAVEL
+from menura.errors import DataError
+
+Result = TypeVar("Result")
+
+# How many tasks may be under way or wait to be taken, for each core.
+_AHEAD = 2
+
+
+@contextmanager
+def ray_cluster() -> Iterator[RayCluster]:
+    """The cluster this process is connected to, else that of `$RAY_ADDRESS` or `ray start`, else one of this machine.
+
+    A connection or cluster that is made here ends with the block.
+
+    Raises:
+        DataError: Ray is not installed, or the cluster does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "Ray: expected the package 'ray', which is not installed. Install it: pip install 'menura[ray]'."
+        ) from error
+    made_here = not ray.is_initialized()
+    if made_here:
+        _connect(ray)
+    try:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield RayCluster(ray, max(1, int(resources.get("CPU", 1))))
+    finally:
+        if made_here:
+            ray.shutdown()
+
+
+def _connect(ray: ModuleType) -> None:
+    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            ray.init(num_cpus=available_cores(), **quiet)
+        except ValueError:  # there is a cluster, and it has the cores that it has
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError) as error:
+        raise DataError(
+            f"Ray: expected a cluster that answers, got {error}. "
+            "Start it, or set RAY_ADDRESS=local to use this machine alone."
+        ) from error
+    finally:
+        if on_main_thread:
+            signal.signal(signal.SIGTERM, handler)  # Ray puts its own in its place
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A cluster this process is connected to; `work` is passed once to each of its processes."""
+
+    ray: ModuleType
+    count: int
+
+    def in_order(self, work: Callable[[int], Result], count: int) -> Generator[Result, None, None]:
+        """As `menura.data.workers.Workers` says."""
+        ray = self.ray
+        job = _Job(uuid.uuid4().hex, os.getcwd(), list(sys.path), [ray.put(_pickled(ray.cloudpickle, work))])
+        call = ray.remote(_call)
+        waiting: deque[Any] = deque()
+        try:
+            for index in range(count):
+                waiting.append(call.remote(job, index))
+                if len(waiting) >= _AHEAD * self.count:
+                    yield self._result(waiting.popleft())
+            while waiting:
+                yield self._result(waiting.popleft())
+        finally:
+            for task in waiting:
+                ray.cancel(task, force=True)
+
+    def _result(self, task: Any) -> Any:
+        errors = self.ray.exceptions
+        try:
+            return self.ray.get(task)
+        except errors.RayTaskError as error:
+            raise error.cause from error  # what the work itself raised
+        except errors.RayError as error:
+            raise DataError(
+                f"Reading episodes on Ray: expected its processes to finish, got {error}. "
+                "If one was killed for memory, give the cluster fewer CPUs."
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every task is given: who works already has the work of this key."""
+
+    key: str
+    working_directory: str
+    path: list[str]  # where this process imports from
+    work: list[Any]  # a reference, in a list so that it is not fetched for every task
+
+
+def _pickled(cloudpickle: Any, work: Callable[[int], Any]) -> bytes:
+    """`work`, with what it needs of the project and of the running script, which other processes could not import."""
+    own = [module for module in list(sys.modules.values()) if _is_users(module)]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(work))
+    except CANNOT_TRAVEL as error:
+        raise DataError(f"Ray: expected a dataset that can be passed to other processes, got {error}.") from error
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_users(module: ModuleType) -> bool:
+    """Whether it was imported from a folder that is not on the path, as `menura.components` does."""
+    name, file = getattr(module, "__name__", "__main__"), getattr(module, "__file__", None)
+    if file is None or name == "__main__" or name.partition(".")[0] == "menura":
+        return False
+    path = Path(file)
+    depth = name.count(".") + (path.stem == "__init__")
+    return len(path.parents) > depth and str(path.parents[depth]) not in sys.path and "site-packages" not in path.parts
+
+
+_known: tuple[str, Callable[[int], Any]] | None = None
+
+
+def _call(job: _Job, index: int) -> Any:
+    """In a process of the cluster."""
+    global _known
+    if _known is None or _known[0] != job.key:
+        import ray
+
+        if Path(job.working_directory).is_dir():  # paths may be relative
+            os.chdir(job.working_directory)
+        sys.path += [place for place in job.path if place not in sys.path]
+        _known = job.key, ray.cloudpickle.loads(ray.get(job.work[0]))
+    return _known[1](index)
