@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from menura.data import LeRobotWriter
+from menura.data.pictures import encode_png
 from menura.data.viewing import Viewer, ViewServer
 from menura.data.wrappers.select import Select
 
@@ -223,3 +226,43 @@ def test_the_command(painted: Any, tmp_path: Path, browser: Any) -> None:
     process.send_signal(2)  # Ctrl-C
     assert process.wait(timeout=10) == 0
     process.stdout.close()
+
+
+class Reds:
+    """Stands for a task's augmentations: red pictures, another red a seed."""
+
+    def show(self, episode: int, frame: int, seeds: Sequence[int]) -> dict[str, Any]:
+        def picture(red: int) -> str:
+            png = encode_png(np.full((4, 4, 3), (red, 0, 0), np.uint8))
+            return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+        cameras = [
+            {"name": name, "original": picture(frame), "augmented": [picture(100 + seed) for seed in seeds]}
+            for name in ("left", "right")
+        ]
+        state = {"names": ["arm"], "original": [1.0], "augmented": [[1.5] for _ in seeds]}
+        actions = {"names": ["arm"], "original": [[0.0], [1.0]], "augmented": [[[0.1], [0.9]] for _ in seeds]}
+        return {"task": "reds", "augmentations": ["Red()"], "cameras": cameras, "state": state, "actions": actions}
+
+
+def test_augmentations_are_shown_of_the_frame(
+    open_page: Callable[..., Any], painted: Any, show: Callable[[Viewer], Any]
+) -> None:
+    reds = """() => [...document.querySelectorAll(".tiles")].map(tiles => [...tiles.querySelectorAll("img")].map(
+      picture => {
+        const pen = document.createElement("canvas").getContext("2d");
+        pen.drawImage(picture, 0, 0);
+        return pen.getImageData(1, 1, 1, 1).data[0];
+      }))"""
+    with show(Viewer(painted.reader, augmented=Reds())) as server:
+        page = open_page("#episode=2&frame=9", at=server)
+        shows(page, painted, 2, 9)
+        page.click("[role=tab][data-view=augmentation]")
+        page.wait_for_selector(".tiles img")
+        assert page.evaluate(reds) == [[9, *range(100, 107)]] * 2
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(".tools:has-text('frame 10')")
+        page.click(".tools button")
+        page.wait_for_selector(".tools:has-text('seeds 7–13')")
+        assert page.evaluate(reds) == [[10, *range(107, 114)]] * 2
+        assert page.locator("section[data-view=augmentation] path").count() == 8  # of actions: each seed, the original
