@@ -91,6 +91,18 @@ class VectorFeature:
         """A feature nobody named: `prefix_0 … prefix_{dim-1}`."""
         return cls(tuple(f"{prefix}_{i}" for i in range(dim)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[VectorFeature]) -> VectorFeature:
+        """The vector of several, side by side; without units where one has none."""
+        units = [part.units for part in parts]
+        return cls(
+            names=tuple(name for part in parts for name in part.names),
+            units=None if None in units else tuple(unit for each in units for unit in each or ()),
+            object_names=tuple(name for part in parts for name in part.object_names),
+            rotations=tuple(rotation for part in parts for rotation in part.rotations),
+            grippers={name: ends for part in parts for name, ends in part.grippers.items()},
+        )
+
 
 @dataclass(frozen=True)
 class CameraFeature:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from menura.data.readers.tf_example import Feature, read_example, read_sequence_example, read_varints
+from menura.data.readers.tf_example import Feature, read_example, read_varints
 from menura.errors import DataError
 
 
@@ -63,15 +63,6 @@ def test_an_example_comes_back(given_columns: dict[str, list[Any]], packed: bool
     assert {key: len(found) for key, found in example.items()} == {k: len(v) for k, v in given_columns.items()}
 
 
-@given(columns, st.lists(st.lists(integers, min_size=1, max_size=3), max_size=3))
-def test_a_sequence_example_comes_back(context: dict[str, list[Any]], rows: list[list[int]]) -> None:
-    lists = message(1, message(1, b"k") + message(2, b"".join(message(1, feature(row)) for row in rows)))
-    record = message(1, features(context)) + message(2, lists)
-    found_context, found_lists = read_sequence_example(memoryview(record), "here")
-    assert {key: values_of(found) for key, found in found_context.items()} == context
-    assert [values_of(found) for found in found_lists["k"]] == rows
-
-
 @given(st.lists(integers))
 def test_varints_come_back(numbers: list[int]) -> None:
     assert read_varints(memoryview(b"".join(map(varint, numbers))), "here").tolist() == numbers
@@ -80,8 +71,7 @@ def test_varints_come_back(numbers: list[int]) -> None:
 @given(st.binary(max_size=300))
 def test_random_bytes_are_an_error_or_an_example(data: bytes) -> None:
     with contextlib.suppress(DataError):
-        context, lists = read_sequence_example(memoryview(data), "here")
-        for found in (*context.values(), *(each for each_list in lists.values() for each in each_list)):
+        for found in read_example(memoryview(data), "here").values():
             len(found)
             values_of(found)
 

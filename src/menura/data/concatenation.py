@@ -58,8 +58,7 @@ class Concatenation(Reader):
         return reader.metadata(inner)
 
     def _place(self, index: int) -> tuple[Reader, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         number = int(np.searchsorted(self._ends, index, side="right"))
         return self.readers[number], index - (int(self._ends[number - 1]) if number else 0)
 

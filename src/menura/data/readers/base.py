@@ -34,6 +34,11 @@ class Reader:
         """Episode `index`, 0 ≤ index < len(self); IndexError beyond."""
         raise NotImplementedError
 
+    def require_episode(self, index: int) -> None:
+        """IndexError where there is no such episode."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+
     def images(self, index: int) -> Mapping[str, Frames]:
         """The cameras of episode `index`. A reader whose frames are found without the episode's rows says how here."""
         return self.episode(index).images

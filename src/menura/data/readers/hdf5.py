@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -199,13 +198,3 @@ def json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{place_of(group)}: attribute {name!r}: expected a JSON object, got {type(value).__name__}.")
     return value
-
-
-def files_digest(files: Iterable[Path], root: Path, selection: object) -> str:
-    """A hex digest of what is selected and of each file's name, size and time of change."""
-    digest = hashlib.sha256(json.dumps(selection, sort_keys=True).encode())
-    for file in files:
-        stat = file.stat()
-        name = file.relative_to(root) if file != root else file.name
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from menura.data.episode import Episode, Float32
 from menura.data.readers.base import Reader
+from menura.data.readers.common import chosen_episodes, files_digest, given_rate
 from menura.data.readers.hdf5 import (
     OpenFiles,
     dataset_paths,
-    files_digest,
     find_dataset,
     place_of,
     text_of,
@@ -89,7 +89,7 @@ class Hdf5Reader(Reader):
         self._files = OpenFiles()
         self._options = dict(options)
         self._bgr, self._flip = bgr, flip
-        self._places = _selected(path, places, episodes)
+        self._places = [places[index] for index in chosen_episodes(path, episodes, len(places))]
         self._lengths: NDArray[np.int64] | None = None
         with self._reading(0) as group:
             own, given = self.default_keys(group), Keys.of(keys)
@@ -224,21 +224,13 @@ class Hdf5Reader(Reader):
         names = [name for feature in features for name in feature.names]
         if len(set(names)) < len(names):
             features = [VectorFeature.of_width(part.width, part.path) for part in parts]
-        units = [feature.units for feature in features]
-        return VectorFeature(
-            names=tuple(name for feature in features for name in feature.names),
-            units=None if None in units else tuple(unit for each in units for unit in each or ()),
-            object_names=tuple(name for feature in features for name in feature.object_names),
-            rotations=tuple(rotation for feature in features for rotation in feature.rotations),
-            grippers={name: ends for feature in features for name, ends in feature.grippers.items()},
-        )
+        return VectorFeature.joined(features)
 
     # One episode
 
     @contextmanager
     def _reading(self, index: int) -> Iterator[h5py.Group]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         place = self._places[index]
         with self._files.reading(place.file) as file:
             group = file.get(place.group)
@@ -310,17 +302,4 @@ def known_fps(fps: float | None, path: Path, hint: str) -> float:
     """The rate that was given or found; DataError where it is neither."""
     if fps is None:
         raise DataError(f"{path}: expected a rate, got none in the file. Say it: args: {{fps: …}}{hint}.")
-    if not fps > 0:
-        raise DataError(f"{path}: fps: expected steps per second > 0, got {fps}.")
-    return float(fps)
-
-
-def _selected(path: Path, places: Sequence[Place], episodes: Sequence[int] | None) -> list[Place]:
-    if not places:
-        raise DataError(f"{path}: expected episodes, got none. Record some, or fetch the dataset again.")
-    if episodes is None:
-        return list(places)
-    outside = [index for index in episodes if not 0 <= index < len(places)]
-    if outside or not len(episodes):
-        raise DataError(f"{path}: episodes: expected some of 0 … {len(places) - 1}, got {outside}.")
-    return [places[index] for index in episodes]
+    return given_rate(path, fps)

@@ -24,6 +24,7 @@ from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames
 from menura.data.mirror import Mirror
 from menura.data.readers.base import Reader
+from menura.data.readers.common import chosen_episodes
 from menura.data.readers.keys import Keys
 from menura.data.readers.lerobot_cameras import Camera, video_frames
 from menura.data.readers.lerobot_features import enriched, flat_names, width_of
@@ -88,7 +89,7 @@ class LeRobotReader(Reader):
                 f"{self.episodes_file} holds {len(self._table)}. The recording was cut off; fetch the dataset again."
             )
         self._tasks = self._read_tasks()
-        self._selected = self._select_episodes(episodes)
+        self._selected = chosen_episodes(self.root, episodes, len(self._table))
         self._files: OrderedDict[Path, DataFile] = OrderedDict()
         self.features = self._features()
 
@@ -114,8 +115,7 @@ class LeRobotReader(Reader):
 
     def episode(self, index: int) -> Episode:
         """Episode `index`; its frames are decoded when asked for."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         row = int(self._selected[index])
         columns = [*self._state_keys, *self._action_keys, *([self._task_key] if self._task_key else [])]
         table = self._rows(row, list(dict.fromkeys([*columns, "episode_index", "task_index", "timestamp"])))
@@ -267,18 +267,6 @@ class LeRobotReader(Reader):
             f"{self.root / INFO}: keys.task: expected a feature of texts, one of {texts}, got {given!r}"
             f"{did_you_mean(given, texts) or '.'} Leave keys.task out for the dataset's own tasks."
         )
-
-    def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:
-        total = len(self._table)
-        if total == 0:
-            raise DataError(f"{self.root}: expected episodes, got none. Record some, or fetch the dataset again.")
-        if given is None:
-            return np.arange(total)
-        selected = np.asarray(given, np.int64).reshape(-1)
-        outside = selected[(selected < 0) | (selected >= total)]
-        if len(selected) == 0 or len(outside):
-            raise DataError(f"{self.root}: episodes: expected some of 0 … {total - 1}, got {outside.tolist()}.")
-        return selected
 
     def _features(self) -> Features:
         """What `meta/info.json` says, and what our writer noted of the same vectors and cameras."""

@@ -26,6 +26,7 @@ from menura.data.episode import Episode, Float32, Frames
 from menura.data.frames import ImageFrames
 from menura.data.pictures import decode_picture
 from menura.data.readers.base import Reader
+from menura.data.readers.common import chosen_episodes, given_rate
 from menura.data.readers.keys import Keys
 from menura.data.readers.open_x import known_fps
 from menura.data.readers.rlds_keys import METADATA, STEPS, control_of, select, vector_feature
@@ -142,24 +143,18 @@ class RldsReader(Reader):
     # What is in the dataset
 
     def _rate(self, given: float | None) -> float:
-        fps = known_fps(self._shards.dataset) if given is None else float(given)
+        fps = known_fps(self._shards.dataset) if given is None else given
         if fps is None:
             raise DataError(
                 f"{self.root}: fps: expected steps per second, got none: RLDS does not keep them and "
                 f"{self._shards.dataset!r} is not known. Say it: args: {{fps: …}}."
             )
-        if not 0 < fps < float("inf"):
-            raise DataError(f"{self.root}: fps: expected steps per second > 0, got {given}.")
-        return fps
+        return given_rate(self.root, fps)
 
     def _select_episodes(self, given: Sequence[int] | None) -> NDArray[np.int64]:
-        total = len(self._shards)
-        if total == 0:
+        if len(self._shards) == 0:
             raise DataError(f"{self.root}: split {self._split!r}: expected episodes, got none. Choose another split.")
-        selected = np.arange(total) if given is None else np.asarray(given, np.int64).reshape(-1)
-        outside = selected[(selected < 0) | (selected >= total)]
-        if len(selected) == 0 or len(outside):
-            raise DataError(f"{self.root}: episodes: expected some of 0 … {total - 1}, got {outside.tolist()}.")
+        selected = chosen_episodes(self.root, given, len(self._shards))
         missing = self._shards.missing(selected)
         if missing:
             raise DataError(
@@ -193,8 +188,7 @@ class RldsReader(Reader):
     # One episode
 
     def _record(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         return int(self._selected[index])
 
     def _example(self, record: int, verify: bool) -> Example:

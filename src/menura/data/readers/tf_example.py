@@ -1,9 +1,7 @@
-"""`tf.train.Example` and `tf.train.SequenceExample` from their bytes: of protobuf's wire format just what they need.
+"""`tf.train.Example` from its bytes: of protobuf's wire format just what it needs.
 
     Example          { Features features = 1 }
-    SequenceExample  { Features context = 1; FeatureLists feature_lists = 2 }
     Features         { map<string, Feature> feature = 1 }
-    FeatureLists     { map<string, FeatureList> feature_list = 1 }      FeatureList { repeated Feature feature = 1 }
     Feature          { oneof: BytesList = 1, FloatList = 2, Int64List = 3 }, each { repeated value = 1 }, numbers packed
 
 (https://protobuf.dev/programming-guides/encoding, tensorflow/core/example/{example,feature}.proto). Reading an example
@@ -126,20 +124,6 @@ def read_example(record: memoryview, what: str) -> dict[str, Feature]:
         for features in _messages(record, 1, what)
         for key, message in _entries(features, what)
     }
-
-
-def read_sequence_example(record: memoryview, what: str) -> tuple[dict[str, Feature], dict[str, list[Feature]]]:
-    """The context and the feature lists of a `tf.train.SequenceExample` by key.
-
-    Raises:
-        DataError: the bytes are none.
-    """
-    context = read_example(record, what)
-    lists: dict[str, list[Feature]] = {}
-    for feature_lists in _messages(record, 2, what):
-        for key, message in _entries(feature_lists, what):
-            lists[key] = [Feature(feature, f"{what}: {key}") for feature in _messages(message, 1, what)]
-    return context, lists
 
 
 def read_varints(packed: memoryview, what: str) -> NDArray[np.int64]:

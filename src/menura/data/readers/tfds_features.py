@@ -23,7 +23,7 @@ from menura.data.readers.tf_example import Feature
 from menura.errors import DataError
 
 FEATURES = "features.json"
-_FLAT, _ROWS = "ragged_flat_values", "ragged_row_lengths_{}"
+_FLAT = "ragged_flat_values"
 # tfds' class -> the key of its content in features.json; those before tfds 4.6 have the class and `content` instead.
 _CONTENTS = {
     "FeaturesDict": "featuresDict",
@@ -114,25 +114,6 @@ class Leaf:
         if dtype == np.uint64:
             return values.astype(np.int64, copy=False).view(dtype).reshape(shape)
         return values.astype(dtype, copy=False).reshape(shape)
-
-    def nested(self, example: Mapping[str, Feature]) -> list[Any]:
-        """The elements of a leaf in two or more sequences: lists in lists, the innermost arrays (or lists of bytes).
-
-        Raises:
-            DataError: as `elements`, or row lengths that do not add up.
-        """
-        rows: Any = self.elements(example)
-        for level in reversed(range(self.sequences - 1)):
-            feature = _stored(f"{self.key}/{_ROWS.format(level)}", example)
-            lengths = feature.numbers().astype(np.int64)
-            if (lengths < 0).any() or int(lengths.sum()) != len(rows):
-                raise DataError(
-                    f"{feature.what}: expected lengths that sum to {len(rows)}, got {int(lengths.sum())}. "
-                    f"Fetch the dataset again."
-                )
-            ends = np.cumsum(lengths)
-            rows = [rows[end - length : end] for length, end in zip(lengths, ends, strict=True)]
-        return list(rows)
 
     def _decoded(self, value: bytes, what: str) -> NDArray[Any]:
         """The array in the bytes of a tensor with an encoding."""

@@ -66,8 +66,7 @@ class UserReader(Reader):
 
     def episode(self, index: int) -> Episode:
         """Episode `index`, checked against the features."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         episode = self._episode(index)
         expected, got = _shape(self.features), _shape(_infer(episode))
         for part, value in expected.items():

@@ -6,8 +6,6 @@ the rate nor the meaning of a number is in the files; those of layouts that are 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from menura.data.episode import Episode, Float32
 from menura.data.readers.base import Reader
+from menura.data.readers.common import chosen_episodes, files_digest, given_rate
 from menura.data.readers.keys import Keys
 from menura.data.readers.zarr_store import ZarrArrays, ZarrFrames
 from menura.errors import DataError, did_you_mean
@@ -93,8 +92,7 @@ class ZarrReader(Reader):
 
     def episode(self, index: int) -> Episode:
         """Episode `index`; its frames are read when asked for."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         start, length = int(self._starts[index]), int(self._lengths[index])
         times = self._times(start, length)
         return Episode(
@@ -111,11 +109,8 @@ class ZarrReader(Reader):
     def fingerprint(self) -> str:
         used = [*self._state_keys, *self._action_keys, *self._cameras.values()]
         selection = [self._starts.tolist(), self._lengths.tolist(), self._state_keys, self._action_keys]
-        digest = hashlib.sha256(json.dumps([*selection, self._cameras, self._scales, self.fps]).encode())
-        for file in self._arrays.files([_ENDS, *(f"data/{key}" for key in dict.fromkeys(used))]):
-            stat = file.stat()
-            digest.update(f"{file.relative_to(self.path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        files = self._arrays.files([_ENDS, *(f"data/{key}" for key in dict.fromkeys(used))])
+        return files_digest(files, self.path, [*selection, self._cameras, self._scales, self.fps])
 
     # What is in the buffer
 
@@ -133,12 +128,7 @@ class ZarrReader(Reader):
         lengths = np.diff(ends, prepend=0)
         if len(ends) == 0 or (lengths <= 0).any():
             raise DataError(f"{self.path}: {_ENDS}: expected increasing numbers, got {ends[:10].tolist()} …")
-        if given is None:
-            return ends - lengths, lengths
-        chosen = np.asarray(given, np.int64).reshape(-1)
-        outside = chosen[(chosen < 0) | (chosen >= len(ends))]
-        if len(chosen) == 0 or len(outside):
-            raise DataError(f"{self.path}: episodes: expected some of 0 … {len(ends) - 1}, got {outside.tolist()}.")
+        chosen = chosen_episodes(self.path, given, len(ends))
         return (ends - lengths)[chosen], lengths[chosen]
 
     def _vector_keys(self, what: str, given: Sequence[str] | None) -> list[str]:
@@ -208,9 +198,7 @@ class ZarrReader(Reader):
 
     def _rate(self, given: float | None) -> float:
         if given is not None:
-            if not given > 0:
-                raise DataError(f"{self.path}: fps: expected steps per second > 0, got {given}.")
-            return float(given)
+            return given_rate(self.path, given)
         if self._is_pusht:
             return _PUSHT_FPS
         times = self._times(int(self._starts[0]), int(self._lengths[0]))
@@ -254,14 +242,7 @@ class ZarrReader(Reader):
         )
 
     def _joined(self, what: str, keys: Sequence[str]) -> VectorFeature:
-        parts = [self._feature(what, key, alone=len(keys) == 1) for key in keys]
-        units = [part.units for part in parts]
-        return VectorFeature(
-            names=tuple(name for part in parts for name in part.names),
-            units=None if None in units else tuple(unit for each in units for unit in each or ()),
-            object_names=tuple(name for part in parts for name in part.object_names),
-            rotations=tuple(rotation for part in parts for rotation in part.rotations),
-        )
+        return VectorFeature.joined([self._feature(what, key, alone=len(keys) == 1) for key in keys])
 
     def _feature(self, what: str, key: str, *, alone: bool) -> VectorFeature:
         """What the numbers of one array mean."""

@@ -135,10 +135,12 @@ def _tables(
     shares = [range(start, min(start + _SHARE, count)) for start in range(first, count, _SHARE)]
     if not shares:
         return
-    with open_workers(available_cores() if num_workers is None else num_workers, ray=ray) as workers:
-        with closing(workers.in_order(_Tables(reader, names, shares), len(shares))) as records:
-            for share in records:
-                yield from share
+    with (
+        open_workers(available_cores() if num_workers is None else num_workers, ray=ray) as workers,
+        closing(workers.in_order(_Tables(reader, names, shares), len(shares))) as records,
+    ):
+        for share in records:
+            yield from share
 
 
 def _bytes(path: Path) -> int:

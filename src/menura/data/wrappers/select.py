@@ -49,6 +49,5 @@ class Select(Wrapper):
         return self.reader.metadata(self._inner(index))
 
     def _inner(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: expected an episode in 0 … {len(self) - 1}, got {index}.")
+        self.require_episode(index)
         return int(self.episodes[index])
