@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menura.data import LeRobotWriter, open_dataset
+from menura.data import Episode, LeRobotWriter, open_dataset
 from menura.data.pictures import decode_picture
 from menura.data.viewing import Viewer
-from menura.errors import ConfigError
+from menura.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -108,6 +109,18 @@ def test_the_examination_finds_what_is_planted(viewer: Viewer, painted: Any) -> 
     assert list(nan["places"]) == [{"episode": episode, "frames": (frame, frame + 1)}]
     assert "finite" in state["errors"]["statistics"]
     assert viewer.reader.read == []  # by another process
+
+
+def test_an_episode_unlike_the_others_is_told(painted: Any) -> None:
+    reader = painted.reader()
+    episode = reader.episode(0)
+    images = {"left": episode.images["left"]}
+    reader.episode = lambda index: Episode(episode.state[:, :2], episode.action, images, fps=30)
+    viewer = Viewer(lambda: reader)
+    with pytest.raises(DataError, match=re.escape("expected (3, 2) numbers in state and action as the dataset says")):
+        viewer.table(0)
+    assert "expected a camera 'right'" in opened(viewer.strip(0, 0))[0]["cameras"][1]["error"]
+    viewer.close()
 
 
 def test_an_error_of_a_users_class_is_told(

@@ -11,6 +11,7 @@ import numpy as np
 from menura.data.episode import Episode, Frames, UInt8
 from menura.data.frames import LazyFrames, VideoFrames
 from menura.data.readers.base import Reader
+from menura.errors import DataError
 
 _KEPT = 8
 
@@ -33,7 +34,10 @@ class Episodes:
 
     def frames(self, index: int, camera: str, start: int, stop: int) -> list[UInt8]:
         """Frames `start … stop - 1` of a camera, each (H, W, 3) uint8."""
-        frames = self[index].images[camera]
+        images = self[index].images
+        if camera not in images:
+            raise DataError(f"Episode {index}: expected a camera {camera!r} as the dataset says, got {list(images)}.")
+        frames = images[camera]
         with self._guard(frames):
             if isinstance(frames, (LazyFrames, np.ndarray)):
                 return list(frames[start:stop])

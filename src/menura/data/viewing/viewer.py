@@ -15,7 +15,7 @@ from menura.data.readers.base import Reader
 from menura.data.viewing.episodes import Episodes
 from menura.data.viewing.examination import Examination
 from menura.data.viewing.strips import STRIP, Strips
-from menura.errors import ConfigError
+from menura.errors import ConfigError, DataError
 
 
 class Augmented(Protocol):
@@ -80,7 +80,12 @@ class Viewer:
 
     def table(self, index: int) -> bytes:
         """(T, D + A) float32, little-endian, row by row: state and action side by side."""
-        episode = self._episodes[self._known(index)]
+        episode, features = self._episodes[self._known(index)], self.reader.features
+        widths, expected = (episode.state.shape[1], episode.action.shape[1]), (features.state_dim, features.action_dim)
+        if widths != expected:
+            raise DataError(
+                f"Episode {index}: expected {expected} numbers in state and action as the dataset says, got {widths}."
+            )
         return np.hstack([episode.state, episode.action]).astype("<f4").tobytes()
 
     def strip(self, index: int, number: int) -> bytes:

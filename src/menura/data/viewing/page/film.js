@@ -9,9 +9,8 @@ export class Film {
   // `cameras`: [{height, width}, …]; `strip`: frames of a strip; `arrived(error)` is called when more can be shown.
   constructor(episode, length, cameras, strip, arrived) {
     Object.assign(this, { episode, length, cameras, strip, arrived });
-    this.strips = new Map(); // number -> {pictures: [frame][camera] or null, errors}; in the order of their use
+    this.strips = new Map(); // number -> {pictures: [frame][camera] or null, leaving}; in the order of their use
     this.errors = cameras.map(() => null);
-    this.leaving = new AbortController();
     const pixels = cameras.reduce((sum, camera) => sum + camera.height * camera.width, 0);
     this.kept = Math.max(AHEAD + 2, Math.floor(KEPT_BYTES / Math.max(1, 4 * pixels * strip)));
   }
@@ -27,19 +26,20 @@ export class Film {
     const first = Math.floor(frame / this.strip);
     const last = Math.floor((this.length - 1) / this.strip);
     for (let number = first; number <= Math.min(first + AHEAD, last); number++) this.load(number);
-    for (const number of this.strips.keys()) {
-      if (this.strips.size <= this.kept) break;
-      if (number < first || number > first + AHEAD) this.drop(number);
+    for (const [number, { pictures }] of [...this.strips]) {
+      const passed = number < first || number > first + AHEAD;
+      if (passed && (!pictures || this.strips.size > this.kept)) this.drop(number);
     }
   }
 
   close() {
-    this.leaving.abort();
     for (const number of [...this.strips.keys()]) this.drop(number);
   }
 
   drop(number) {
-    for (const pictures of this.strips.get(number).pictures ?? []) for (const picture of pictures) picture?.close();
+    const { pictures, leaving } = this.strips.get(number);
+    leaving.abort();
+    for (const row of pictures ?? []) for (const picture of row) picture?.close();
     this.strips.delete(number);
   }
 
@@ -50,15 +50,16 @@ export class Film {
       this.strips.set(number, known);
       return;
     }
-    const made = { pictures: null };
+    const made = { pictures: null, leaving: new AbortController() };
     this.strips.set(number, made);
     try {
-      const answer = await bytes("strip", { episode: this.episode, number }, this.leaving.signal);
+      const answer = await bytes("strip", { episode: this.episode, number }, made.leaving.signal);
       const pictures = await this.decode(answer);
-      if (this.strips.get(number) === made) made.pictures = pictures;
+      if (made.leaving.signal.aborted) for (const row of pictures) for (const picture of row) picture?.close();
+      else made.pictures = pictures;
       this.arrived(null);
     } catch (error) {
-      if (this.leaving.signal.aborted) return;
+      if (made.leaving.signal.aborted) return;
       this.strips.delete(number);
       this.arrived(error);
     }

@@ -245,11 +245,14 @@ class Page {
     onDrag(byId("timeline"), (share) => this.seekShare(share));
     window.addEventListener("hashchange", () => this.readHash());
     document.addEventListener("keydown", (event) => this.key(event));
+    // A button that was clicked would take the space bar.
+    document.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select")) return;
     const typing = event.target.closest("input");
+    if (event.key === " " && event.target.closest("button, [role=button]")) return;
     const step = event.shiftKey ? 10 : 1;
     const keys = {
       ArrowUp: () => this.list.move(-1),
