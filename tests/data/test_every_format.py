@@ -1,4 +1,5 @@
-"""Every format trains a policy, by a task's YAML alone.
+"""What holds for every format: it trains a policy by a task's YAML alone, is converted without a loss, and its episodes
+and cameras are chosen and named in the same words.
 
 To add a format: a function that writes a small dataset below a directory and returns what stands in `datasets:`, and
 a line in `FORMATS`.
@@ -6,6 +7,7 @@ a line in `FORMATS`.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 import yaml
 
 import menura
-from menura.data import Episode, Hdf5Writer, LeRobotWriter
+from menura.data import Episode, Hdf5Writer, LeRobotWriter, Reader, open_dataset
+from menura.data.tools.editing import convert
 from menura.features import CameraFeature, Features, VectorFeature
 
 Spec = dict[str, Any]
@@ -168,3 +171,74 @@ def test_a_format_trains_by_a_yaml(
     result = menura.train("format", output_dir=tmp_path / "out")
     assert result.metrics["steps"] == 20
     assert (tmp_path / "out/model.safetensors").exists()
+
+
+def content(reader: Reader, pictures: bool = True) -> list[tuple[Any, ...]]:
+    """All that is read of each episode, bit by bit."""
+    found = []
+    for index in range(len(reader)):
+        each = reader.episode(index)
+        frames = {name: np.asarray(images[:]).tobytes() for name, images in each.images.items() if pictures}
+        tables = (each.state.shape, each.state.tobytes(), each.action.tobytes())
+        found.append((*tables, each.task, each.fps, each.success, each.seed, dict(each.extra), frames))
+    return found
+
+
+@pytest.mark.parametrize("to", ["lerobot", "menura"])
+@pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
+def test_a_format_is_converted_without_a_loss(
+    tmp_path: Path, request: pytest.FixtureRequest, make: Any, to: str
+) -> None:
+    source = open_dataset(make(tmp_path, request), project=tmp_path)
+    made = open_dataset(convert(source, tmp_path / "made", to=to, lossless=True, progress=False))
+    assert content(made) == content(source)
+    assert made.features == source.features
+    assert made.lengths().tolist() == source.lengths().tolist()
+    assert made.tasks() == source.tasks()
+
+
+@pytest.mark.parametrize("to", ["lerobot", "menura"])
+@pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
+def test_a_format_is_converted_with_coded_cameras(
+    tmp_path: Path, request: pytest.FixtureRequest, make: Any, to: str
+) -> None:
+    """As video or JPEG: tables stay equal; pictures are as many, as large, and each nearest to its own."""
+    source = open_dataset(make(tmp_path, request), project=tmp_path)
+    if not source.features.cameras:
+        pytest.skip("no cameras")
+    made = open_dataset(convert(source, tmp_path / "made", to=to, lossless=False, progress=False))
+    assert content(made, pictures=False) == content(source, pictures=False)
+    assert made.features == source.features
+    for index in range(len(source)):
+        for name, frames in source.episode(index).images.items():
+            expected = np.asarray(frames[:], np.float32)
+            got = np.asarray(made.episode(index).images[name][:], np.float32)
+            assert got.shape == expected.shape
+            errors = np.abs(got[:, None] - expected[None]).mean(axis=(2, 3, 4))  # (T, T) of each to each
+            assert (errors.diagonal() <= errors.min(axis=1) + 0.5).all()
+
+
+@pytest.mark.parametrize("make", FORMATS[:-1], ids=lambda make: make.__name__)
+def test_episodes_and_cameras_are_chosen_in_the_same_words(
+    tmp_path: Path, request: pytest.FixtureRequest, make: Any
+) -> None:
+    """`episodes` of `args`, in the order given; `keys.images` by a camera's own name, under another; `name`."""
+    spec = make(tmp_path, request)
+    whole = open_dataset(spec)
+    last = len(whole) - 1
+    numbers = np.asarray(spec.get("args", {}).get("episodes", range(len(whole))))[[last, 0]].tolist()
+    cameras = [spec.get("keys", {}).get("images", {}).get(name, name) for name in whole.features.cameras]
+    keys = {**spec.get("keys", {}), "images": {"eye": cameras[-1]} if cameras else {}}
+    chosen = {**spec, "args": {**spec.get("args", {}), "episodes": numbers}, "keys": keys, "name": "some"}
+    some = open_dataset(chosen)
+    assert some.name == "some"
+    assert content(some, pictures=False) == [content(whole, pictures=False)[index] for index in (last, 0)]
+    assert some.lengths().tolist() == whole.lengths()[[last, 0]].tolist()
+    assert some.tasks() == [whole.tasks()[index] for index in (last, 0)]
+    assert list(some.features.cameras) == (["eye"] if cameras else [])
+    if cameras:
+        expected = whole.episode(last).images[list(whole.features.cameras)[-1]]
+        np.testing.assert_array_equal(some.episode(0).images["eye"][:], expected[:])
+    assert some.fingerprint() != whole.fingerprint()
+    assert open_dataset(chosen).fingerprint() == some.fingerprint()
+    assert content(pickle.loads(pickle.dumps(some))) == content(some)
