@@ -71,6 +71,11 @@ def test_from_one_format_to_another_and_through_every_tool(
     assert list(features.cameras) == ["view"]
     assert features.state is not None
     assert features.state.names[:2] == ("x", "y")
+    assert set(open_dataset(tmp_path / "named").tasks()) == {""}
+    assert run("data", "rename", tmp_path / "named", "--in_place", "--tasks", "=lift the cube") == 0
+    told = open_dataset(tmp_path / "named")
+    assert set(told.tasks()) == {"lift the cube"}
+    assert told.features.language
     assert run("data", "split", tmp_path / "twice", "-o", tmp_path / "parts", "--parts", "train=0.75,val=0.25") == 0
     assert [len(open_dataset(tmp_path / "parts" / name)) for name in ("train", "val")] == [3, 1]
     assert run("data", "convert", made, "-o", tmp_path / "own", "--to", "menura") == 0
@@ -86,6 +91,7 @@ def test_from_one_format_to_another_and_through_every_tool(
         (("convert", "{source}", "-o", "out", "--args", "{maks: train}"), "did you mean 'mask'"),
         (("delete", "{source}", "-o", "out", "--episodes", "3;4"), "--episodes: expected numbers such as 3,7,10-12"),
         (("rename", "{source}", "-o", "out", "--state", "x"), "--state: expected old=new, got 'x'"),
+        (("rename", "{source}", "-o", "out", "--cameras", "=x"), "--cameras: expected old=new, got '=x'"),
         (("split", "{source}", "-o", "out", "--parts", "a=b"), "--parts: expected shares such as"),
         (
             ("trim", "{source}", "--in_place", "--idle"),

@@ -58,13 +58,14 @@ def test_sound_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_errors_are_told_with_their_remedy_and_exit_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root, found = write(tmp_path / "data", wrong=True), tmp_path / "found.json"
-    assert run("data", "check", root, "--json", found) == 1
+    root = write(tmp_path / "data", wrong=True)
+    assert run("data", "check", root) == 1
     out = capsys.readouterr().out
     assert "error  statistics  action: meta/stats.json are of other data" in out
     assert "menura data convert SRC -o DST --to lerobot" in out
     assert "1 error," in out
-    report = Report.from_dict(json.loads(found.read_text()))
+    assert run("data", "check", root, "--json") == 1
+    report = Report.from_dict(json.loads(capsys.readouterr().out))
     assert report.kinds == {"statistics"}
 
 

@@ -50,6 +50,11 @@ class LazyFrames:
         out[:] = self.read(numbers)
 
     @property
+    def are_pictures(self) -> bool:
+        """Whether they are kept as single encoded pictures (PNG, JPEG, …)."""
+        return False
+
+    @property
     def nbytes(self) -> int:
         """What these frames hold in memory now, for whoever keeps many of them."""
         return 0
@@ -126,6 +131,10 @@ class ImageFrames(LazyFrames):
                 )
             frames[row] = frame
         return frames
+
+    @property
+    def are_pictures(self) -> bool:
+        return True
 
     @property
     def nbytes(self) -> int:

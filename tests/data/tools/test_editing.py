@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menura.data import Episode, LeRobotWriter, Reader, open_dataset
+from menura.data import Episode, Hdf5Writer, LeRobotWriter, Reader, open_dataset
 from menura.data.tools.editing import convert, delete, merge, rename, split, trim
 from menura.data.tools.writing import UNFINISHED
 from menura.errors import ConfigError, DataError, FeatureMismatch
@@ -69,6 +69,15 @@ def snapshot(root: Path) -> dict[str, bytes]:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write(tmp_path / "source")
+
+
+def test_coded_pictures_of_hdf5_stay_lossless(tmp_path: Path) -> None:
+    with Hdf5Writer(tmp_path / "jpeg", FEATURES) as writer:
+        writer.add_episode(episode(0))
+    for options in ({}, {"wrappers": [{"class": "Trim", "args": {"start": 1}}]}):
+        source = open_dataset({"path": str(tmp_path / "jpeg"), **options})
+        made = open_dataset(convert(source, tmp_path / f"made {len(options)}", progress=False))
+        np.testing.assert_array_equal(made.episode(0).images["top"][:], source.episode(0).images["top"][:])
 
 
 @pytest.mark.parametrize("to", ["lerobot", "menura"])

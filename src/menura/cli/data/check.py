@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json as json_
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from menura.cli.data.options import Args, Format, Keys, Source, opened
+from menura.cli.data.options import Args, Format, Json, Keys, Source, opened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,24 +24,28 @@ def check(
     keys: Keys = None,
     args: Args = None,
     full: Annotated[bool, typer.Option("--full", help="Look at every frame of every camera.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all findings to this file as well.")] = None,
+    json: Json = False,
 ) -> None:
     """Look for what is wrong with a dataset; exit code 1 when there are errors."""
-    from rich.console import Console
-
     from menura.data.checking import check_dataset
-    from menura.files import write_json
 
     report = check_dataset(opened(source, format, keys, args), pictures="all" if full else "sampled", progress=True)
-    if json is not None:
-        write_json(json, report.to_dict())
+    if json:
+        typer.echo(json_.dumps(report.to_dict(), indent=2))
+    else:
+        _show(report)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
     if report.findings:
         console.print(_table(report))
     for line in _closing(report):
         console.print(line, soft_wrap=True, markup=False)
-    if report.errors:
-        raise typer.Exit(1)
 
 
 def _table(report: Report) -> Table:

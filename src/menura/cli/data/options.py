@@ -61,14 +61,14 @@ def parsed(what: str, text: str | None) -> dict[str, Any] | None:
     return value
 
 
-def pairs(what: str, words: Sequence[str] | None) -> dict[str, str]:
-    """`["old=new", …]` as a mapping."""
+def pairs(what: str, words: Sequence[str] | None, *, empty: bool = False) -> dict[str, str]:
+    """`["old=new", …]` as a mapping; `empty` allows `=new`."""
     from menura.errors import ConfigError
 
     found = {}
     for word in words or ():
         old, equals, new = word.partition("=")
-        if not (old and equals and new):
+        if not ((old or empty) and equals and new):
             raise ConfigError(f"--{what}: expected old=new, got {word!r}.")
         found[old] = new
     return found

@@ -17,7 +17,9 @@ def rename(
     state: Annotated[_Pairs, typer.Option("--state", help="A dimension of the state: old=new.")] = None,
     action: Annotated[_Pairs, typer.Option("--action", help="A dimension of the action: old=new.")] = None,
     cameras: Annotated[_Pairs, typer.Option("--cameras", help="A camera: old=new.")] = None,
-    tasks: Annotated[_Pairs, typer.Option("--tasks", help="An instruction: old=new.")] = None,
+    tasks: Annotated[
+        _Pairs, typer.Option("--tasks", help="An instruction: old=new; =new gives one to episodes without.")
+    ] = None,
     in_place: InPlace = False,
     codec: Codec = None,
     lossless: Lossless = False,
@@ -31,7 +33,7 @@ def rename(
         state=pairs("state", state),
         action=pairs("action", action),
         cameras=pairs("cameras", cameras),
-        tasks=pairs("tasks", tasks),
+        tasks=pairs("tasks", tasks, empty=True),
         in_place=in_place,
         **encoding(codec, lossless),
     )

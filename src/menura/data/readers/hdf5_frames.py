@@ -50,6 +50,11 @@ class Hdf5Frames(LazyFrames):
         self._key = key
         self._turn = np.s_[:, :: -1 if flip else 1, :, :: -1 if bgr else 1]
 
+    @property
+    def are_pictures(self) -> bool:
+        with self._files.reading(self._path) as file:
+            return is_coded(file[self._key])
+
     def read(self, numbers: NDArray[np.int64]) -> UInt8:
         with self._files.reading(self._path) as file:
             dataset = file[self._key]

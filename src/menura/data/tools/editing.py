@@ -134,7 +134,7 @@ def rename(
     progress: bool = True,
     **encoding: Any,
 ) -> Path:
-    """Other names for dimensions and cameras, and other words for tasks: old -> new."""
+    """Other names for dimensions and cameras, and other words for tasks: old -> new; "" is no instruction."""
 
     def renamed(reader: Reader) -> Reader:
         known = set(reader.tasks()) if tasks else set()

@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from menura.data.episode import Episode
-from menura.data.frames import ImageFrames
+from menura.data.frames import LazyFrames
 from menura.data.hdf5_writer import Hdf5Writer
 from menura.data.readers.base import Reader
-from menura.data.wrappers.resample import PickedFrames
 from menura.data.writer import LeRobotWriter
 from menura.errors import ConfigError, DataError, did_you_mean
 from menura.files import TEMPORARY, read_json, replace_directory, write_json
@@ -102,9 +101,8 @@ def _options(to: str, lossless: bool, codec: str | None) -> dict[str, Any]:
 
 def _has_pictures(reader: Reader) -> bool:
     """Whether the cameras are kept as single pictures, which a video would only make worse."""
-    frames = list(reader.episode(0).images.values())
-    inner = [each.frames if isinstance(each, PickedFrames) else each for each in frames]
-    return bool(inner) and all(isinstance(each, ImageFrames) for each in inner)
+    frames = reader.episode(0).images.values()
+    return bool(frames) and all(isinstance(each, LazyFrames) and each.are_pictures for each in frames)
 
 
 def _work(reader: Reader, to: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Rename(Wrapper):
         reader: what is wrapped.
         state, action: name of a dimension -> its new name.
         cameras: name of a camera -> its new name.
-        tasks: an instruction -> its new words; others stay as they are.
+        tasks: an instruction -> its new words, "" -> those of episodes without one; others stay as they are.
 
     Raises:
         DataError: there is no such name, or two would be the same.
@@ -42,6 +42,7 @@ class Rename(Wrapper):
             state=None if features.state is None else _renamed("state", features.state, state),
             action=_renamed("action", features.action, action),
             cameras={self._cameras[name]: camera for name, camera in features.cameras.items()},
+            language=features.language or "" in self._tasks,
         )
         if features.state is None and state:
             raise DataError(f"Rename.state: expected nothing, {reader.name!r} has no state, got {dict(state)}.")

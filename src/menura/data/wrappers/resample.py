@@ -83,12 +83,16 @@ class PickedFrames(LazyFrames):
 
     def __init__(self, frames: Frames, numbers: Int64) -> None:
         super().__init__(len(numbers), frames.shape[1], frames.shape[2])
-        self.frames = frames
+        self._frames = frames
         self._numbers = numbers
+
+    @property
+    def are_pictures(self) -> bool:
+        return isinstance(self._frames, LazyFrames) and self._frames.are_pictures
 
     def read(self, numbers: Int64) -> UInt8:
         wanted, where = np.unique(self._numbers[numbers], return_inverse=True)
-        return np.asarray(self.frames[wanted])[where]
+        return np.asarray(self._frames[wanted])[where]
 
 
 def interpolate(table: Float32, times: Float64, feature: VectorFeature) -> Float32:
