@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 LAB = Path(__file__).with_name("lab.py")
+KILLED = Path(__file__).with_name("killed.py")
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +28,27 @@ def lab() -> ModuleType:
 @pytest.fixture(scope="session")
 def in_lab() -> Callable[..., int]:
     """Runs `lab.py` in a process of its own and returns its exit code; -9 when it was killed."""
-    context = multiprocessing.get_context("forkserver")  # imports once, forks many times
-    context.set_forkserver_preload(["menura.training.trainer", "menura.config", "runpy"])
 
     def run(out: Path, **settings: Any) -> int:
         given = {"OUT": str(out), "STEPS": 10, "KILL_AT": None, "PART": "step", "FULL_AT": None, "EMA": None}
-        given |= {"OPTIONS": {}, **settings}
-        process = context.Process(
-            target=runpy.run_path, args=(str(LAB),), kwargs={"init_globals": {"SETTINGS": given}, "run_name": "lab"}
-        )
-        process.start()
-        process.join(120)
-        assert process.exitcode is not None, "the training did not end"
-        return process.exitcode
+        return _in_child(LAB, {**given, "OPTIONS": {}, **settings})
 
     return run
+
+
+@pytest.fixture(scope="session")
+def train_in_child() -> Callable[..., int]:
+    """Runs `killed.py` in a process of its own and returns its exit code; -9 when it was killed."""
+    return lambda **settings: _in_child(KILLED, settings)
+
+
+def _in_child(script: Path, settings: dict[str, Any]) -> int:
+    context = multiprocessing.get_context("forkserver")  # imports once, forks many times
+    context.set_forkserver_preload(["menura.training.assembly", "menura.config", "runpy"])
+    process = context.Process(
+        target=runpy.run_path, args=(str(script),), kwargs={"init_globals": {"SETTINGS": settings}, "run_name": "lab"}
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the training did not end"
+    return process.exitcode
