@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from menura.data import view_dataset
 from menura.data.viewing import Viewer, ViewServer
 from menura.errors import ConfigError
 
@@ -125,6 +127,19 @@ def test_a_browser_that_goes_away_harms_nobody(
         gone.sendall(b"GET /api/strip?episode=0&number=0 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % server.server_port)
     assert ask(server, "api/dataset")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_as_a_function(painted: Any, ask: Callable[..., Any]) -> None:
+    addresses = []
+
+    def ready(url: str) -> None:
+        addresses.append(url)
+        raise KeyboardInterrupt  # as if Ctrl-C was pressed
+
+    view_dataset(painted.reader(), ready=ready)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", addresses[0])
+    with pytest.raises(ConfigError, match="there is no key"):
+        view_dataset(painted.reader(), host="0.0.0.0", ready=ready)
 
 
 def test_looking_needs_no_torch() -> None:

@@ -40,7 +40,7 @@ export class Augmentation {
       ...cameras.flatMap(({ name, original, augmented }) => [
         element("h3", {}, name),
         element("div", { class: "tiles" }, tile(original, "as it is", "original"), ...augmented.map((picture, row) => tile(picture, `seed ${this.first + row}`)))]),
-      ...(state ? [element("h3", {}, "State"), numbers(state)] : []),
+      ...(state ? [element("h3", {}, "State"), numbers(state, this.first)] : []),
       ...(actions ? [element("h3", {}, "Actions"), chunks(actions)] : []));
   }
 }
@@ -49,8 +49,8 @@ const tile = (picture, caption, kind) =>
   element("figure", { class: kind ?? null }, element("img", { src: picture, alt: caption }), element("figcaption", {}, caption));
 
 // {names, original: [D], augmented: [seed][D]}: a plot of seeds a dimension says little, so the numbers themselves.
-function numbers({ names, original, augmented }) {
-  const head = ["", "as it is", ...augmented.map((_, row) => `${row + 1}`)];
+function numbers({ names, original, augmented }, first) {
+  const head = ["", "as it is", ...augmented.map((_, row) => `seed ${first + row}`)];
   const text = (value) => value.toFixed(4);
   const rows = names.map((name, column) => [name, text(original[column]), ...augmented.map((values) => text(values[column]))]);
   return element("div", { class: "scroll" }, element("table", {},

@@ -280,9 +280,11 @@ function trouble(message) {
 }
 
 try {
+  const episodes = json("episodes"); // asked at once, needed second
+  episodes.catch(() => null);
   const page = new Page(await json("dataset"));
   page.readHash();
-  page.list.know(await json("episodes"));
+  page.list.know(await episodes);
   await examine((state) => page.drawExamination(state));
 } catch (error) {
   trouble(error.message);
