@@ -7,6 +7,7 @@ import re
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from menura.data import Episode, LeRobotWriter, open_dataset
 from menura.data.pictures import decode_picture
 from menura.data.viewing import Viewer
 from menura.errors import ConfigError, DataError
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lerobot v3, video": ("lerobot/lerobot_v3_video", {}),
+    "lerobot v3, many files": ("lerobot/lerobot_v3_many_files", {}),
+    "lerobot v3, images": ("lerobot/lerobot_v3_image", {}),
+    "lerobot v2.1": ("lerobot/lerobot_v21", {}),
+    "aloha": ("aloha/episode_0.hdf5", {"colour": "bgr"}),
+}
 
 
 @pytest.fixture
@@ -161,3 +171,27 @@ def test_tasks_of_lerobot_are_read_off_its_table(painted: Any, tmp_path: Path, m
     said = [reader.episode(index).task for index in range(3)]
     monkeypatch.setattr(type(reader), "episode", lambda self, index: pytest.fail("an episode was read"))
     assert reader.tasks() == said == [source.tasks()[index] for index in (0, 1, 3)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_shown_as_they_are_read(name: str, tmp_path: Path) -> None:
+    path, args = FORMATS[name]
+    viewer = Viewer(partial(open_dataset, FIXTURES / path, **args), cache_dir=str(tmp_path))
+    reader = open_dataset(FIXTURES / path, **args)
+    last = len(reader) - 1
+    episode = reader.episode(last)
+    assert viewer.episode(last)["task"] == episode.task
+    table = np.frombuffer(viewer.table(last), "<f4").reshape(len(episode), -1)
+    np.testing.assert_array_equal(table, np.hstack([episode.state, episode.action]))
+    told = viewer.episodes()
+    assert told["tasks"][told["task"][last]] == episode.task
+    header, cameras = opened(viewer.strip(last, 0))
+    for frames, pictures in zip(episode.images.values(), cameras, strict=True):
+        assert len(pictures) == header["stop"] == min(16, len(episode))
+        for frame, picture in zip(frames, pictures, strict=False):
+            assert np.abs(picture.astype(int) - frame).mean() < 4
+    state = examined(viewer)
+    viewer.close()
+    assert state["errors"] == {}
+    assert state["report"]["episodes"] == len(reader)
+    assert state["statistics"]["action"]["count"] == int(reader.lengths().sum())
