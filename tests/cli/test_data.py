@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from menura.cli.main import main
-from menura.data import open_dataset
+from menura.data import Episode, Hdf5Writer, open_dataset
+from menura.features import Features, VectorFeature
 
 
 @pytest.fixture
@@ -82,12 +83,34 @@ def test_from_one_format_to_another_and_through_every_tool(
     assert len(open_dataset(tmp_path / "own", format="menura")) == 2
 
 
+def test_wrappers_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured times, which LeRobotDataset cannot keep, and control that the files do not say."""
+    features = Features(state=VectorFeature(("x", "y")), action=VectorFeature(("x", "y")), fps=10)
+    rng = np.random.default_rng(0)
+    with Hdf5Writer(tmp_path / "measured", features) as writer:
+        for _ in range(3):
+            path = rng.normal(size=(31, 2)).cumsum(axis=0)
+            times = np.arange(30) / 10 + rng.uniform(0, 0.02, 30)
+            writer.add_episode(Episode(path[:-1], path[1:], fps=10, timestamps=times))
+    assert run("data", "convert", tmp_path / "measured", "-o", tmp_path / "refused") == 2
+    assert "timestamps: expected frame / fps" in capsys.readouterr().err
+    declared = "{class: DeclareFeatures, args: {control_space: ee, control_type: delta}}"
+    wrappers = ("--wrappers", f"[{{class: Resample, args: {{fps: 10}}}}, {declared}]")
+    assert run("data", "convert", tmp_path / "measured", "-o", tmp_path / "made", *wrappers) == 0
+    assert open_dataset(tmp_path / "made").features.control_type == "delta"
+    capsys.readouterr()
+    run("data", "check", tmp_path / "measured", "--json", "--wrappers", f"[{declared}]")
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert "control_type" in [finding["kind"] for finding in findings]  # they look absolute
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("info", "nowhere"), "nowhere: expected a file or a directory"),
         (("convert", "{source}", "-o", "out", "--to", "lerobt"), "did you mean 'lerobot'"),
         (("convert", "{source}", "-o", "out", "--keys", "front"), "--keys: expected a mapping such as"),
+        (("convert", "{source}", "-o", "out", "--wrappers", "Resample"), "--wrappers: expected a list such as"),
         (("convert", "{source}", "-o", "out", "--args", "{maks: train}"), "did you mean 'mask'"),
         (("delete", "{source}", "-o", "out", "--episodes", "3;4"), "--episodes: expected numbers such as 3,7,10-12"),
         (("rename", "{source}", "-o", "out", "--state", "x"), "--state: expected old=new, got 'x'"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from menura.cli.data.options import Args, Format, Json, Keys, Source, opened
+from menura.cli.data.options import Args, Format, Json, Keys, Source, Wrappers, opened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,13 +23,15 @@ def check(
     format: Format = None,
     keys: Keys = None,
     args: Args = None,
+    wrappers: Wrappers = None,
     full: Annotated[bool, typer.Option("--full", help="Look at every frame of every camera.")] = False,
     json: Json = False,
 ) -> None:
     """Look for what is wrong with a dataset; exit code 1 when there are errors."""
     from menura.data.checking import check_dataset
 
-    report = check_dataset(opened(source, format, keys, args), pictures="all" if full else "sampled", progress=True)
+    reader = opened(source, format, keys, args, wrappers=wrappers)
+    report = check_dataset(reader, pictures="all" if full else "sampled", progress=True)
     if json:
         typer.echo(json_.dumps(report.to_dict(), indent=2))
     else:

@@ -14,6 +14,7 @@ from menura.cli.data.options import (
     OutputDir,
     Source,
     To,
+    Wrappers,
     encoding,
     opened,
 )
@@ -27,11 +28,12 @@ def convert(
     keys: Keys = None,
     args: Args = None,
     filter: Filter = None,
+    wrappers: Wrappers = None,
     codec: Codec = None,
     lossless: Lossless = False,
 ) -> None:
     """Write a dataset of any format as another one; the same command goes on after an interruption."""
     from menura.data.tools.editing import convert as convert_
 
-    reader = opened(source, format, keys, args, filter)
+    reader = opened(source, format, keys, args, filter, wrappers)
     typer.echo(convert_(reader, output_dir, to=to, **encoding(codec, lossless)))

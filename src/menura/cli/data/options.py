@@ -13,28 +13,45 @@ Format = Annotated[str | None, typer.Option("--format", help="Its format, where 
 Keys = Annotated[str | None, typer.Option("--keys", help="What is read as what: '{state: [a, b], images: {top: c}}'.")]
 Args = Annotated[str | None, typer.Option("--args", help="Further arguments of the format: '{mask: train, fps: 20}'.")]
 Filter = Annotated[str | None, typer.Option("--filter", help="Which episodes: 'success and length > 50'.")]
+Wrappers = Annotated[
+    str | None,
+    typer.Option("--wrappers", help="What it passes through: '[{class: Resample, args: {fps: 10}}]'."),
+]
 OutputDir = Annotated[Path, typer.Option("--output_dir", "-o", help="Where the new dataset goes; new or empty.")]
 OtherDir = Annotated[Path | None, typer.Option("--output_dir", "-o", help="Where the new dataset goes; new or empty.")]
 InPlace = Annotated[bool, typer.Option("--in_place", help="Put the result in the place of the source.")]
 To = Annotated[str, typer.Option("--to", help="lerobot (LeRobotDataset v3.0) or menura (HDF5).")]
-Codec = Annotated[str | None, typer.Option("--codec", help="Of videos: libx264 or libsvtav1.")]
+Codec = Annotated[str | None, typer.Option("--codec", help="Of videos: libx264, libx264-ultrafast or libsvtav1.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="Cameras as PNG instead of video.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def opened(source: str, format: str | None, keys: str | None, args: str | None, filter: str | None = None) -> Any:
+def opened(
+    source: str,
+    format: str | None,
+    keys: str | None,
+    args: str | None,
+    filter: str | None = None,
+    wrappers: str | None = None,
+) -> Any:
     """The reader of what the options name."""
     from menura.data.opening import open_dataset
 
-    return open_dataset(dataset_spec(source, format, keys, args, filter))
+    return open_dataset(dataset_spec(source, format, keys, args, filter, wrappers))
 
 
 def dataset_spec(
-    source: str, format: str | None, keys: str | None, args: str | None, filter: str | None = None
+    source: str,
+    format: str | None,
+    keys: str | None,
+    args: str | None,
+    filter: str | None = None,
+    wrappers: str | None = None,
 ) -> dict[str, Any]:
     """What the options name, as a task's `datasets:` has it."""
-    spec: dict[str, Any] = {"path": source, "format": format, "keys": parsed("keys", keys)}
-    spec["args"] = parsed("args", args) or {}
+    spec: dict[str, Any] = {"path": source, "format": format, "keys": mapping("keys", keys)}
+    spec["args"] = mapping("args", args) or {}
+    spec["wrappers"] = components("wrappers", wrappers)
     spec["filter"] = None if filter is None else {"episodes": filter}
     return {key: value for key, value in spec.items() if value is not None}
 
@@ -44,21 +61,35 @@ def encoding(codec: str | None, lossless: bool) -> dict[str, Any]:
     return {"codec": codec, "lossless": lossless or None}
 
 
-def parsed(what: str, text: str | None) -> dict[str, Any] | None:
+def mapping(what: str, text: str | None) -> dict[str, Any] | None:
     """A mapping written as YAML."""
-    import yaml
-
     from menura.errors import ConfigError
 
-    if text is None:
-        return None
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
-    if not isinstance(value, dict):
+    value: dict[str, Any] | None = _yaml(text)
+    if text is not None and not isinstance(value, dict):
         raise ConfigError(f"--{what}: expected a mapping such as '{{key: value}}', got {text!r}.")
     return value
+
+
+def components(what: str, text: str | None) -> list[dict[str, Any]] | None:
+    """A list of components written as YAML, as a task has it."""
+    from menura.errors import ConfigError
+
+    value: list[dict[str, Any]] | None = _yaml(text)
+    listed = isinstance(value, list) and all(isinstance(each, dict) and "class" in each for each in value)
+    if text is not None and not listed:
+        raise ConfigError(f"--{what}: expected a list such as '[{{class: …, args: {{…}}}}]', got {text!r}.")
+    return value
+
+
+def _yaml(text: str | None) -> Any:
+    """What a text says; None where it cannot be read."""
+    import yaml
+
+    try:
+        return None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def pairs(what: str, words: Sequence[str] | None, *, empty: bool = False) -> dict[str, str]:

@@ -57,7 +57,7 @@ def write_dataset(
         to: `lerobot` (LeRobotDataset v3.0) or `menura` (our HDF5).
         lossless: cameras as PNG pictures; else as videos (lerobot) or JPEG (menura). None: as the source's frames are
             where those are single pictures, else not.
-        codec: of videos: `libx264` or `libsvtav1`.
+        codec: of videos: `libx264`, `libx264-ultrafast` or `libsvtav1`.
         progress: show a bar of the frames done on stderr.
 
     Returns:
