@@ -203,9 +203,11 @@ def test_a_damaged_episode_is_told_and_others_are_shown(
     with show(Viewer(lambda: reader)) as server:
         page = open_page(at=server, expected="500")
         page.wait_for_selector("#trouble:has-text('IndexError')")
+        assert page.is_hidden("#cameras")
         page.keyboard.press("ArrowDown")
         page.wait_for_selector("canvas[data-episode='1']")
         assert page.is_hidden("#trouble")
+        assert page.is_visible("#plots")
 
 
 def test_the_command(painted: Any, tmp_path: Path, browser: Any) -> None:

@@ -26,7 +26,9 @@ class Episodes:
 
     def __getitem__(self, index: int) -> Episode:
         with self.lock:
-            episode = self._kept.pop(index, None) or self.reader.episode(index)
+            episode = self._kept.pop(index, None)
+            if episode is None:
+                episode = self.reader.episode(index)
             self._kept[index] = episode
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,9 @@ def view_dataset(
         DataError: as `open_dataset`.
         OSError: the port is taken.
     """
-    serve(partial(open_dataset, dataset), host=host, port=port, augmented=augmented, ready=ready)
+    # A copy of a reader shares no open file with it.
+    open = partial(copy, dataset) if isinstance(dataset, Reader) else partial(open_dataset, dataset)
+    serve(open, host=host, port=port, augmented=augmented, ready=ready)
 
 
 def serve(

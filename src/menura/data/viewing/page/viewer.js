@@ -47,6 +47,7 @@ class Page {
     const shapes = this.cameras.map(([, camera]) => camera);
     const film = new Film(episode, this.length, shapes, this.dataset.strip, (error) => this.film === film && this.arrived(error));
     this.film = film;
+    section("episode").classList.remove("broken");
     this.drawFacts(facts);
     this.plots.show(new Float32Array(table), this.length, this.width);
     this.drawMarks();
@@ -93,6 +94,7 @@ class Page {
   }
 
   arrived(error) {
+    if (error) this.pause();
     const damaged = this.film.errors.find((each) => each);
     trouble(error?.message ?? damaged ?? null);
     this.drawPictures();
@@ -171,6 +173,7 @@ class Page {
   }
 
   drawBroken(episode, error) {
+    section("episode").classList.add("broken");
     byId("task").textContent = `Episode ${episode}`;
     byId("facts").replaceChildren();
     byId("here").replaceChildren();
