@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from menura.data.statistics import Statistics, StatisticsBuilder, compute_statistics
     from menura.data.store import Store, build_store
     from menura.data.stream import Stream
+    from menura.data.tools.describing import DatasetInfo, dataset_statistics, describe
+    from menura.data.tools.editing import convert, delete, merge, rename, split, trim
     from menura.data.viewing import view_dataset
     from menura.data.windows import Windows, windows
     from menura.data.writer import LeRobotWriter
 
 # Loaded when first asked for: windows, samplers and collation import torch, readers and the writer do not.
 _LAZY = {
+    "DatasetInfo": "menura.data.tools.describing",
     "Episode": "menura.data.episode",
     "EpochSampler": "menura.data.sampler",
     "Finding": "menura.data.checking",
@@ -52,12 +55,21 @@ _LAZY = {
     "collate": "menura.data.collate",
     "compact": "menura.data.compaction",
     "compute_statistics": "menura.data.statistics",
+    "convert": "menura.data.tools.editing",
+    "dataset_statistics": "menura.data.tools.describing",
+    "delete": "menura.data.tools.editing",
+    "describe": "menura.data.tools.describing",
+    "merge": "menura.data.tools.editing",
     "open_dataset": "menura.data.opening",
+    "rename": "menura.data.tools.editing",
+    "split": "menura.data.tools.editing",
+    "trim": "menura.data.tools.editing",
     "view_dataset": "menura.data.viewing",
     "windows": "menura.data.windows",
 }
 
 __all__ = [
+    "DatasetInfo",
     "Episode",
     "EpochSampler",
     "Finding",
@@ -80,7 +92,15 @@ __all__ = [
     "collate",
     "compact",
     "compute_statistics",
+    "convert",
+    "dataset_statistics",
+    "delete",
+    "describe",
+    "merge",
     "open_dataset",
+    "rename",
+    "split",
+    "trim",
     "view_dataset",
     "windows",
 ]
