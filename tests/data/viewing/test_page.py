@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -216,18 +217,19 @@ def test_the_command(painted: Any, tmp_path: Path, browser: Any) -> None:
         for index in (0, 1):
             writer.add_episode(source.episode(index))
     command = [sys.executable, "-m", "menura", "data", "view", str(tmp_path / "made"), "--no_browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline().split()[0]
-    page = browser.new_page()
-    page.goto(url)
-    page.wait_for_selector("canvas[data-frame='0']")
-    assert page.text_content("#name") == "made"
-    assert page.text_content("#count") == "2 episodes"
-    page.close()
-    process.send_signal(2)  # Ctrl-C
-    assert process.wait(timeout=10) == 0
-    process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            page = browser.new_page()
+            page.goto(process.stdout.readline().split()[0])
+            page.wait_for_selector("canvas[data-frame='0']")
+            assert page.text_content("#name") == "made"
+            assert page.text_content("#count") == "2 episodes"
+            page.close()
+            process.send_signal(signal.SIGINT)  # Ctrl-C
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
 
 
 class Reds:
