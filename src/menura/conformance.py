@@ -88,7 +88,7 @@ def _checks_of_dataset(
     batch = trained.processor.inputs(collate(items))
     training = observation(batch)
     raw, is_pad = _raw_observations(reader, part, indices, meta)
-    spaces = trained.processor.spaces
+    spaces = trained.processor.spaces_of(number)
     targets: Float32 = trained.processor.actions(batch["actions"], number, observation=raw).numpy()
     recorded = _recorded_actions(reader, part, indices)
     yield (

@@ -337,9 +337,11 @@ def test_a_layout_that_does_not_fit_is_told(project: Path, layout: str, message:
         gather(load_task(task(project, layout=layout)), seed=0, hold_out=False)
 
 
-def test_a_layout_is_not_mixed_with_converted_actions(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"processor.action_type.* expected none of them beside a layout"):
-        gather(load_task(task(project), ["--processor.action_type=relative"]), seed=0, hold_out=False)
+def test_two_datasets_of_one_name_are_refused_before_anything_is_built(project: Path) -> None:
+    unnamed = {"class: LongArm, name: long": "class: Arm", "class: Arm, name: arm": "class: Arm"}
+    with pytest.raises(DataError, match=r"expected a name for each part, got 'Arm' twice"):
+        gather(load_task(task(project, **unnamed)), seed=0, hold_out=False)
+    assert not (project / "cache").exists()
 
 
 def test_a_name_twice_is_found_in_the_configuration(project: Path) -> None:

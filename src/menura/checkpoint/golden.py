@@ -113,7 +113,9 @@ def replay(golden: Golden, inference: Inference, *, same_device: bool) -> str | 
             if not difference <= tolerance:
                 return f"model outputs: expected the same actions for the same inputs, got {difference:.3g} off"
     actions = inference.actions(golden.tensors["outputs"].to(inference.device), golden.observation())
-    return _compare_actions(actions, golden.tensors["actions"].numpy(), inference.processor.spaces)
+    return _compare_actions(
+        actions, golden.tensors["actions"].numpy(), inference.processor.spaces_of(inference.dataset_id)
+    )
 
 
 def _compare_inputs(golden: Golden, inputs: Mapping[str, Any], inference: Inference, tolerance: float) -> str | None:

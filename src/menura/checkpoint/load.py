@@ -20,7 +20,6 @@ from menura.policies.inference import Inference
 from menura.policies.needs import Needs
 from menura.policies.quiet import no_progress_bars
 from menura.processing.processor import Processor, read_settings
-from menura.processing.spaces import Spaces
 
 
 @dataclass(frozen=True)
@@ -154,14 +153,13 @@ def _check_agreement(directory: Path, policy: PreTrainedModel, processor: Proces
         needs = Needs.of(policy.config)
     except ContractError as problem:
         raise CheckpointError(f"{directory}/config.json: {problem}") from None
-    settings, features = processor.settings, manifest.features
-    trained = Spaces.of(settings, features).trained
+    settings = processor.settings
     cameras = (
         settings.camera_names if needs.camera_names is None or "image" not in settings.keys else needs.camera_names
     )
     stated = (
-        ("state_dim", getattr(policy.config, "state_dim", None), trained.state_dim),
-        ("action_dim", getattr(policy.config, "action_dim", None), trained.action_dim),
+        ("state_dim", getattr(policy.config, "state_dim", None), processor.trained.state_dim),
+        ("action_dim", getattr(policy.config, "action_dim", None), processor.trained.action_dim),
         ("camera_names", list(cameras), list(settings.camera_names)),
         ("n_obs_steps", needs.n_obs_steps, settings.observation_steps),
     )
@@ -170,8 +168,9 @@ def _check_agreement(directory: Path, policy: PreTrainedModel, processor: Proces
             raise CheckpointError(
                 f"{directory}/config.json: expected {name} {expected}, as the processor has it, got {of_config}."
             )
-    if settings.features != features:
+    if settings.features != manifest.features:
+        told = "; ".join(settings.features.differences(manifest.features)) or "units, cameras or the robot differ"
         raise CheckpointError(
             f"{directory}: expected one meaning of observations and actions, got another in processor_config.json "
-            f"than in {MANIFEST_FILE}."
+            f"than in {MANIFEST_FILE}: {told}."
         )

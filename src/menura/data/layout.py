@@ -28,7 +28,7 @@ class LaidOutWindows(Windows):
     Args:
         store, observation_offsets, action_offsets, options: as of `Windows`; the store has those of `cameras` that the
             dataset has, in that order.
-        layout: what observations and actions mean in the layout (`menura.processing.layout.common_features`).
+        layout: what is trained of them all (`menura.processing.layout.common_features`).
         cameras: those the policy sees, in order.
         image_size: (height, width) they are delivered in; None without cameras.
         feature_dim: of the image encoder, where there is one.
@@ -48,7 +48,7 @@ class LaidOutWindows(Windows):
     ) -> None:
         super().__init__(store, observation_offsets, action_offsets, **options)
         self._layout, self._cameras, self._size, self._feature_dim = layout, tuple(cameras), image_size, feature_dim
-        self._placement = Placement.of(store.features, layout, cameras)
+        self._placement = Placement.of(super().features, layout, cameras)
         for camera, feature in store.features.cameras.items():
             if (size := (feature.height, feature.width)) != image_size:
                 raise FeatureMismatch(

@@ -37,7 +37,7 @@ class Mixture(Dataset[Batch]):
         self.seed = seed
         if not self.parts:
             raise DataError("Mixture.parts: expected one or more windows, got none.")
-        _require_names(self.parts)
+        require_different_names([part.name for part in self.parts])
         for part in self.parts[1:]:
             _require_equal_shapes(self.parts[0], part)
         sizes = np.array([len(part) for part in self.parts], np.float64)
@@ -120,8 +120,8 @@ def _divide(total: int, weights: NDArray[np.float64], parts: Sequence[Windows]) 
     return draws
 
 
-def _require_names(parts: Sequence[Windows]) -> None:
-    names = [part.name for part in parts]
+def require_different_names(names: Sequence[str]) -> None:
+    """DataError: two parts of a mixture have one name."""
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"Mixture: expected a name for each part, got {name!r} twice. Set `name` of the datasets.")

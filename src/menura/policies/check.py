@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -20,6 +20,10 @@ from menura.policies.checking.result import CheckResult
 from menura.policies.checking.samples import default_encoder_dim, default_features
 from menura.policies.checking.source import check_source
 from menura.policies.contract import Contract, Needs, fill_config, require_policy_class
+
+if TYPE_CHECKING:
+    from menura.config import TaskConfig
+    from menura.data import Reader
 
 __all__ = ["CheckResult", "check_policy"]
 
@@ -117,7 +121,6 @@ def _task_settings(
     """(arguments, features, image encoder's width, note) of the project's first task that names the policy."""
     from menura.config import load_task
     from menura.data import open_dataset
-    from menura.processing.spaces import Spaces
 
     tasks = sorted((project / "configs" / "task").glob("*.y*ml"))
     for file in (file for file in tasks if name in file.read_text(encoding="utf-8")):
@@ -126,10 +129,10 @@ def _task_settings(
             continue
         note = f", as {file.relative_to(project).as_posix()} has it"
         if features is None and config.datasets:
-            dataset = config.datasets[0]
+            used = config.datasets[:1] if config.layout is None else config.datasets
             try:
-                recorded = open_dataset(dataset.model_dump(by_alias=True), project=project).features
-                features = Spaces.of(config.processor, recorded).trained
+                readers = [open_dataset(dataset.model_dump(by_alias=True), project=project) for dataset in used]
+                features = _trained(config, readers)
             except DataError as error:
                 note += f"; its data is not there, the shapes are the config's defaults ({error})"
         if encoder_dim is None and config.image_encoder is not None:
@@ -137,6 +140,17 @@ def _task_settings(
             encoder_dim = encoder(**config.image_encoder.args).feature_dim
         return config.policy.args, features, encoder_dim, note
     return {}, features, encoder_dim, ""
+
+
+def _trained(config: TaskConfig, readers: Sequence[Reader]) -> Features:
+    """What the policy of a task is given and answers."""
+    from menura.processing.layout import common_features
+    from menura.processing.spaces import Spaces, spaces_of_each
+
+    if config.layout is None:
+        return Spaces.of(config.processor, readers[0].features).trained
+    each = spaces_of_each(config.processor, {reader.name: reader.features for reader in readers})
+    return common_features(config.layout, {name: own.trained for name, own in each.items()})
 
 
 def _trial(

@@ -51,8 +51,8 @@ class Differences:
         declared = dict(action_reference or {})
         if state is None:
             raise FeatureMismatch("relative and delta actions: expected a state they refer to, got a dataset without.")
-        _require_known("action_reference", declared, action.names)
-        _require_known("action_reference", declared.values(), state.names)
+        require_known("action_reference", declared, action.names)
+        require_known("action_reference", declared.values(), state.names)
         absolute = _absolute(action, absolute_names)
         self.width = action.dim
         self._numbers: list[int] = []
@@ -132,7 +132,7 @@ class Differences:
 
 def _absolute(action: VectorFeature, names: Collection[str]) -> set[str]:
     """Grippers and what is named; all of a rotation or nothing of it."""
-    _require_known("absolute_names", names, action.names)
+    require_known("absolute_names", names, action.names)
     absolute = {*action.grippers, *names}
     for rotation in action.rotations:
         named = [name for name in rotation.names if name in absolute]
@@ -158,7 +158,8 @@ def _rotation_of_state(rotation: Rotation, state: VectorFeature, declared: Mappi
     return found[0]
 
 
-def _require_known(key: str, names: Collection[str], known: Collection[str]) -> None:
+def require_known(key: str, names: Collection[str], known: Collection[str]) -> None:
+    """FeatureMismatch: one of the names that the key was given is not known."""
     for name in names:
         if name not in known:
             near = did_you_mean(name, known) or "."

@@ -1,5 +1,7 @@
 """The common layout of datasets that differ in dimensions and cameras, and where each dataset's own stand in it.
 
+It is of what is trained: of datasets whose states and actions are encoded in their own spaces first.
+
 Dimensions and cameras go by their names. What a dataset lacks is 0 in its batches, after normalization, too; masks say
 what is there.
 
@@ -34,7 +36,7 @@ class LayoutLike(Protocol):
 
 
 def common_features(layout: LayoutLike, datasets: Mapping[str, Features]) -> Features:
-    """What observations and actions mean in a layout of these datasets, by name.
+    """What a policy's state and actions mean in a layout of what is trained of these datasets, by name.
 
     Raises:
         FeatureMismatch: a name that no dataset has; an action dimension the layout leaves out; or two datasets that

@@ -21,7 +21,7 @@ from menura.processing.layout import Placement
 from menura.processing.normalizer import FIELDS, Kind, Normalizer, Rows, StatisticsLike
 from menura.processing.observation import batch_rows, prepare_observation, read_state
 from menura.processing.settings import OBSERVATION_KEYS, ProcessorConfigLike, ProcessorSettings
-from menura.processing.spaces import Spaces
+from menura.processing.spaces import Spaces, spaces_of_each
 
 CONFIG_FILE = "processor_config.json"
 NORMALIZER_FILE = "normalizer.safetensors"
@@ -39,9 +39,9 @@ class Processor:
     A blind processor hides what tells of the object: those dimensions of the state, and every pixel or image feature,
     are 0 after normalization.
 
-    Of datasets that differ (`settings.dataset_features`), each row of a batch is laid out as its dataset has it: what
-    that lacks is 0 after normalization, and `state_mask` (B, D), `action_mask` (B, A) and `image_mask` (B, K), bool,
-    say what is there.
+    Of datasets that differ (`settings.dataset_features`), each is encoded in its own spaces, then laid out by the names
+    of what is trained: what it lacks is 0 after normalization, and `state_mask` (B, D), `action_mask` (B, A) and
+    `image_mask` (B, K), bool, say what is there.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Processor:
         image_encoder: torch.nn.Module | None = None,
     ) -> None:
         self.settings = settings
-        self.spaces = Spaces.of(settings, settings.features)
         self.state_normalizer = state
         self.action_normalizer = action
         self.image_encoder = image_encoder
         self.device = torch.device("cpu")
+        self._spaces = _spaces_of(settings)
         _check_widths(self.trained, state, action)
         if (settings.image_encoder is None) != (image_encoder is None):
             raise ContractError(
@@ -69,7 +69,8 @@ class Processor:
         hidden = self.trained.state.object_indices if settings.blind and self.trained.state else ()
         self._hidden = torch.tensor(hidden, dtype=torch.int64)
         self.placements = tuple(
-            Placement.of(own, settings.features, settings.camera_names) for own in settings.dataset_features or ()
+            Placement.of(spaces.trained, settings.features, settings.camera_names)
+            for spaces in (self._spaces if settings.dataset_features is not None else ())
         )
         # (datasets, D), (datasets, A), (datasets, K)
         self._masks = {
@@ -98,14 +99,14 @@ class Processor:
 
         Args:
             config: the `processor:` section of a task.
-            features: of the data.
+            features: of the data; of datasets that differ, the layout of what is trained.
             statistics: dataset name -> {"state": Statistics, "action": Statistics}, in the order of `dataset_id`.
             policy_config: says `camera_names`, `image_size`, `image_normalize`, `n_obs_steps`, `observation_offsets`.
             blind: hide the object from the policy.
             uses: the batch keys the policy reads (`Contract.of(policy_class)`); others are not asked for.
             image_encoder: a frozen module with `feature_dim`, (N, 3, H, W) in [0, 1] -> (N, feature_dim).
             image_encoder_spec: `{"class": …, "args": …}` it was made from.
-            dataset_features: of each dataset its own, where `features` is the layout of datasets that differ.
+            dataset_features: of each dataset its own, as recorded, where they differ.
         """
         settings = ProcessorSettings.of(
             config,
@@ -134,13 +135,13 @@ class Processor:
 
     @property
     def features(self) -> Features:
-        """What raw observations and physical actions mean."""
+        """What raw observations and physical actions mean; of datasets that differ, the layout of what is trained."""
         return self.settings.features
 
     @property
     def trained(self) -> Features:
         """What the policy's state and actions mean: `features`, but for the control space that is trained."""
-        return self.spaces.trained
+        return self.features if self.settings.dataset_features is not None else self._spaces[0].trained
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -177,6 +178,10 @@ class Processor:
         """What raw observations and physical actions of one dataset mean; `features` where all mean the same."""
         return self.settings.of_dataset(dataset_id).features
 
+    def spaces_of(self, dataset_id: int) -> Spaces:
+        """How what is trained is made of one dataset's raw states and physical actions."""
+        return self._spaces[dataset_id]
+
     def required_cameras_of(self, dataset_id: int) -> tuple[str, ...]:
         """`required_cameras` of one dataset's observations."""
         return () if self.settings.blind else self.settings.of_dataset(dataset_id).camera_names
@@ -196,10 +201,10 @@ class Processor:
             FeatureMismatch: something is missing, of the wrong shape or type, or not finite.
         """
         batch = prepare_observation(observation, self.settings.of_dataset(dataset_id))
+        if "state" in batch:
+            batch["state"] = torch.from_numpy(self.spaces_of(dataset_id).encode_state(batch["state"].numpy()))
         if self.placements:
             self._lay_out(batch, batch_rows(observation), self.placements[dataset_id])
-        if "state" in batch:
-            batch["state"] = torch.from_numpy(self.spaces.encode_state(batch["state"].numpy()))
         return batch
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,7 +266,7 @@ class Processor:
     def actions(
         self,
         normalized: torch.Tensor,
-        dataset_id: torch.Tensor | int = 0,
+        dataset_id: int = 0,
         *,
         observation: Mapping[str, Any] | None = None,
     ) -> torch.Tensor:
@@ -269,8 +274,7 @@ class Processor:
 
         Args:
             normalized: the policy's answer.
-            dataset_id: of all rows, or (B,) int64 one per row. Of datasets that differ: one of all rows gives that
-                dataset's own A, in its order; one per row leaves the layout.
+            dataset_id: whose actions they are to be: of datasets that differ, that one's dimensions in its order.
             observation: the raw observation it answered, whose state relative and delta actions refer to: the newest
                 one, where there is a time axis. Not looked at otherwise.
 
@@ -278,15 +282,16 @@ class Processor:
             FeatureMismatch: a state is needed, and the observation has none or a wrong one.
         """
         trained = self.action_normalizer.unnormalize(normalized.to(torch.float32), dataset_id)
-        if self.placements and isinstance(dataset_id, int):
-            return trained[..., self.placements[dataset_id].own_action]
-        if not self.spaces.encodes_actions:
+        if self.placements:
+            trained = trained[..., self.placements[dataset_id].own_action]
+        spaces = self.spaces_of(dataset_id)
+        if not spaces.encodes_actions:
             return trained
         state = None
-        if self.spaces.needs_state:
-            state = read_state(observation or {}, self.settings)
+        if spaces.needs_state:
+            state = read_state(observation or {}, self.settings.of_dataset(dataset_id))
             state = state if self.settings.observation_steps == 1 else state[:, -1]
-        physical = self.spaces.decode_actions(trained.detach().cpu().numpy(), state)
+        physical = spaces.decode_actions(trained.detach().cpu().numpy(), state)
         return torch.from_numpy(physical).to(trained.device)
 
     def to(self, device: torch.device | str) -> Processor:
@@ -345,7 +350,7 @@ class Processor:
         return cls(settings, state, action, image_encoder)
 
     def _lay_out(self, batch: dict[str, Any], rows: int, placement: Placement) -> None:
-        """Put a dataset's own state and images where they stand in the layout."""
+        """Put a dataset's own trained state and images where they stand in the layout."""
         axes = (rows, self.observation_steps) if self.observation_steps > 1 else (rows,)
         if "state" in self.settings.keys and self.features.state_dim:
             state = batch["state"].numpy() if "state" in batch else np.zeros((*axes, 0), np.float32)
@@ -381,6 +386,14 @@ def read_settings(directory: str | Path) -> ProcessorSettings:
     """The processor's settings alone, without its statistics."""
     path = Path(directory) / CONFIG_FILE
     return ProcessorSettings.from_dict(read_json(path, CheckpointError), str(path))
+
+
+def _spaces_of(settings: ProcessorSettings) -> tuple[Spaces, ...]:
+    """Of each dataset its own."""
+    if settings.dataset_features is None:
+        return (Spaces.of(settings, settings.features),) * len(settings.dataset_names)
+    recorded = dict(zip(settings.dataset_names, settings.dataset_features, strict=True))
+    return tuple(spaces_of_each(settings, recorded).values())
 
 
 def _load_encoder(encoder: torch.nn.Module, path: Path) -> None:

@@ -36,7 +36,8 @@ class ProcessorSettings:
     """Everything between raw observations and physical actions but the statistics.
 
     Attributes:
-        features: what raw observations and physical actions mean.
+        features: what raw observations and physical actions mean; of datasets that differ, the layout of what is
+            trained.
         keys: which of `OBSERVATION_KEYS` the policy reads; the others need not be given.
         state, action: the kind of normalization.
         state_mask, action_mask: True where a dimension (of what is trained) is normalized; all, when None.
@@ -47,7 +48,8 @@ class ProcessorSettings:
         observation_steps: O, how many observations the policy is given.
         blind: the object's state and all pixels are hidden (zero after normalization).
         dataset_names: row k of the statistics belongs to dataset k.
-        dataset_features: of each dataset its own, where `features` is the layout of datasets that differ; else None.
+        dataset_features: what raw observations and physical actions of each dataset mean, where they differ; else
+            None.
         image_encoder: `{"class": …, "args": …}` of the task, or None.
         action_type, action_rotation, state_rotation, action_reference, absolute_names: what is trained, as
             `menura.processing.spaces.Spaces` says.
@@ -121,7 +123,8 @@ class ProcessorSettings:
             return self
         own = self.dataset_features[dataset_id]
         cameras = tuple(camera for camera in self.camera_names if camera in own.cameras)
-        return replace(self, features=own, camera_names=cameras)
+        keys = tuple(key for key in self.keys if key != "state" or self.features.state_dim)
+        return replace(self, features=own, camera_names=cameras, keys=keys)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; `from_dict` reads it back equal."""

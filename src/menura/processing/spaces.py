@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menura.errors import FeatureMismatch
-from menura.features import Features
-from menura.processing.differences import Differences
+from menura.features import Features, VectorFeature
+from menura.processing.differences import Differences, require_known
 from menura.processing.representation import Representation
 
 Floats = NDArray[np.floating[Any]]
@@ -187,6 +187,39 @@ class Spaces:
         if self._differences is None:
             raise FeatureMismatch("action_type: expected relative or delta, got recorded actions.")
         return self._differences
+
+
+def spaces_of_each(settings: SpacesLike, datasets: Mapping[str, Features]) -> dict[str, Spaces]:
+    """Those of datasets that differ, in order. What is said of dimensions that a dataset lacks concerns the others.
+
+    Raises:
+        FeatureMismatch: something is said of what none of them has; else as of `Spaces`, with the dataset's name.
+    """
+    actions = [features.action for features in datasets.values()]
+    known = list(dict.fromkeys(name for action in actions for name in action.names))
+    require_known("action_reference", settings.action_reference, known)
+    require_known("absolute_names", settings.absolute_names, known)
+    some_action = any(_turns(action) for action in actions)
+    some_state = any(_turns(features.state) for features in datasets.values())
+    each = {}
+    for dataset, features in datasets.items():
+        names = features.action.names
+        try:
+            each[dataset] = Spaces(
+                features,
+                action_type=settings.action_type,
+                action_rotation=settings.action_rotation if _turns(features.action) or not some_action else None,
+                state_rotation=settings.state_rotation if _turns(features.state) or not some_state else None,
+                action_reference={own: of for own, of in settings.action_reference.items() if own in names},
+                absolute_names=[name for name in settings.absolute_names if name in names],
+            )
+        except FeatureMismatch as problem:
+            raise FeatureMismatch(f"dataset {dataset!r}: {problem}") from problem
+    return each
+
+
+def _turns(feature: VectorFeature | None) -> bool:
+    return feature is not None and bool(feature.rotations)
 
 
 def _require_absolute(features: Features, action_type: str) -> None:

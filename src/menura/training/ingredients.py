@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +20,9 @@ from menura import components
 from menura.config import ResolvedTask
 from menura.data import Mixture, Reader, Windows, collate, open_dataset, windows
 from menura.data.episode import Frames
+from menura.data.mixture import require_different_names
 from menura.data.selection import Filter
-from menura.errors import ConfigError, ContractError, FeatureMismatch, did_you_mean
+from menura.errors import ConfigError, ContractError, did_you_mean
 from menura.features import Features
 from menura.policies.contract import MASKS, Contract, build_policy, require_policy_class
 from menura.policies.needs import Needs
@@ -31,7 +31,7 @@ from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
-from menura.training.mixing import features_of, lay_out, require_masks
+from menura.training.mixing import Meaning, error_of, lay_out, require_masks
 from menura.training.sound_data import require_sound_data
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -99,27 +99,31 @@ def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: boo
         )
         for dataset in config.datasets
     ]
-    _require_dataset_of_rollouts(task, [reader.name for reader in readers])
-    features = features_of(task, readers)
-    trained = _spaces(task, features).trained
+    names = [reader.name for reader in readers]
+    require_different_names(names)
+    _require_dataset_of_rollouts(task, names)
+    meaning = Meaning.of(task, readers)
+    features = meaning.features
     contract = Contract.of(policy_class)
     encoder = _image_encoder(task) if contract.uses_images else None
     encoder_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
 
-    policy = build_policy(policy_class, config.policy.args, trained, image_encoder_dim=encoder_dim, locate=task.locate)
-    with _of_processor(task):
+    policy = build_policy(
+        policy_class, config.policy.args, meaning.trained, image_encoder_dim=encoder_dim, locate=task.locate
+    )
+    with error_of(task, "processor.action_type", "processor: "):
         require_current_observation(config.processor.action_type, policy.config)
     if config.trainer is None:  # a trainer of the user's own may provide more
         _require_provided(contract, policy.config, features, encoder, config.layout is not None)
     cameras = Needs.of(policy.config).cameras(features) if contract.uses_images else ()
-    require_masks(task, contract, readers, features, cameras)
+    require_masks(task, contract, readers, meaning, cameras)
     filters = [
         Filter.of(None if dataset.filter is None else dataset.filter.model_dump()) for dataset in config.datasets
     ]
     require_sound_data(readers, filters, allow_bad_data=allow_bad_data, cache_dir=config.data.cache_dir)
     parts = [
-        _windows(task, filter, reader, policy.config, features, cameras, encoder)
-        for filter, reader in zip(filters, readers, strict=True)
+        _windows(task, filter, reader, spaces, policy.config, features, cameras, encoder)
+        for filter, reader, spaces in zip(filters, readers, meaning.spaces, strict=True)
     ]
     fingerprints = {part.name: part.fingerprint for part in parts}
     held_out: list[Windows] = []
@@ -173,6 +177,7 @@ def _windows(
     task: ResolvedTask,
     filter: Filter,
     reader: Reader,
+    spaces: Spaces,
     policy_config: PretrainedConfig,
     features: Features,
     cameras: Sequence[str],
@@ -195,26 +200,11 @@ def _windows(
         budget_bytes=data.store_budget_gb * 1e9,
         image_encoder=encoder if own_cameras else None,  # type: ignore[arg-type]
         encoder_fingerprint=None if encoder is None or not own_cameras else _encoder_fingerprint(encoder),
-        spaces=_spaces(task, reader.features),
+        spaces=spaces,
         ray=data.ray,
     )
     feature_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
     return lay_out(task, items, features, needs, cameras, feature_dim)
-
-
-def _spaces(task: ResolvedTask, features: Features) -> Spaces:
-    """What is trained of data with those features."""
-    with _of_processor(task):
-        return Spaces.of(task.config.processor, features)
-
-
-@contextmanager
-def _of_processor(task: ResolvedTask) -> Iterator[None]:
-    """What features do not allow is an error of the task's `processor:`."""
-    try:
-        yield
-    except FeatureMismatch as problem:
-        raise ConfigError(f"processor: {problem} ({task.locate('processor.action_type')})") from problem
 
 
 def _joined(parts: list[Windows], weights: list[float] | None, seed: int) -> Windows | Mixture:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from menura.config import ResolvedTask
 from menura.data import Reader, Windows
@@ -12,26 +14,46 @@ from menura.features import Features
 from menura.policies.contract import MASKS, Contract
 from menura.policies.needs import Needs
 from menura.processing.layout import Placement, common_features
-from menura.processing.spaces import Spaces
+from menura.processing.spaces import Spaces, spaces_of_each
 
 
-def features_of(task: ResolvedTask, readers: Sequence[Reader]) -> Features:
-    """What observations and actions of all the datasets mean: those of the task's layout, else what all agree on."""
-    layout = task.config.layout
-    if layout is None:
-        return _same_features(readers)
+@dataclass(frozen=True)
+class Meaning:
+    """What the numbers of a task's datasets mean.
+
+    Attributes:
+        spaces: each dataset's own, in order.
+        features: what raw observations and physical actions mean; with a layout, that of what is trained.
+        trained: what the policy's state and actions mean.
+    """
+
+    spaces: tuple[Spaces, ...]
+    features: Features
+    trained: Features
+
+    @classmethod
+    def of(cls, task: ResolvedTask, readers: Sequence[Reader]) -> Meaning:
+        """ConfigError, FeatureMismatch: the datasets do not allow what `layout:` and `processor:` say."""
+        config = task.config
+        if config.layout is None:
+            features = _same_features(readers)
+            with error_of(task, "processor.action_type", "processor: "):
+                spaces = tuple(Spaces.of(config.processor, reader.features) for reader in readers)
+            return cls(spaces, features, spaces[0].trained)
+        with error_of(task, "processor.action_type", "processor: "):
+            each = spaces_of_each(config.processor, {reader.name: reader.features for reader in readers})
+        with error_of(task, "layout"):
+            features = common_features(config.layout, {name: own.trained for name, own in each.items()})
+        return cls(tuple(each.values()), features, features)
+
+
+@contextmanager
+def error_of(task: ResolvedTask, key: str, prefix: str = "") -> Iterator[None]:
+    """What features do not allow is an error of the task, there."""
     try:
-        features = common_features(layout, {reader.name: reader.features for reader in readers})
+        yield
     except FeatureMismatch as problem:
-        raise ConfigError(f"{problem} ({task.locate('layout')})") from problem
-    spaces = Spaces.of(task.config.processor, features)
-    if spaces.encodes_actions or spaces.trained != features:
-        raise ConfigError(
-            "processor.action_type, action_rotation, state_rotation: expected none of them beside a layout, whose "
-            "datasets may lack what they need. Convert the datasets by wrappers (ConvertActions, ConvertRotations) "
-            f"({task.locate('layout')})"
-        )
-    return features
+        raise ConfigError(f"{prefix}{problem} ({task.locate(key)})") from problem
 
 
 def lay_out(
@@ -53,14 +75,15 @@ def lay_out(
 
 
 def require_masks(
-    task: ResolvedTask, contract: Contract, readers: Sequence[Reader], features: Features, cameras: Sequence[str]
+    task: ResolvedTask, contract: Contract, readers: Sequence[Reader], meaning: Meaning, cameras: Sequence[str]
 ) -> None:
     """A policy that does not ask which dimensions are there is not trained on made-up ones."""
     if task.config.layout is None or contract.var_keyword:
         return
+    features = meaning.features
     state = features.state.names if features.state else ()
-    for reader in readers:
-        masks = Placement.of(reader.features, features, cameras).masks
+    for reader, spaces in zip(readers, meaning.spaces, strict=True):
+        masks = Placement.of(spaces.trained, features, cameras).masks
         for key, names in (("state_mask", state), ("action_mask", features.action.names), ("image_mask", cameras)):
             slot = MASKS[key]
             read = slot in contract.keys or (slot == "image" and contract.uses_images)
