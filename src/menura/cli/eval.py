@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from menura.cli.options import Model, OutputDir, TrustRemoteCode
+from menura.cli.options import Dataset, Model, OutputDir, TrustRemoteCode
 
 
 def evaluate(
@@ -32,6 +32,7 @@ def evaluate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the finished episodes of an evaluation that was interrupted.")
     ] = False,
+    dataset: Dataset = None,
     output_dir: OutputDir = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -56,6 +57,7 @@ def evaluate(
         baselines=baselines,
         videos=filmed,
         resume=resume,
+        dataset=dataset,
         overrides=context.obj or (),
         trust_remote_code=trust_remote_code,
     )

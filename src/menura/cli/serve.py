@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.options import Model, TrustRemoteCode
+from menura.cli.options import Dataset, Model, TrustRemoteCode
 
 
 def serve(
@@ -19,9 +19,7 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option("--api_key_file", help="Holds the key that clients must present.", dir_okay=False)
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Whose statistics hold, for a policy trained on several.")
-    ] = None,
+    dataset: Dataset = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Serve a policy by openpi's websocket protocol."""
