@@ -47,6 +47,9 @@ class Rename(Wrapper):
         if features.state is None and state:
             raise DataError(f"Rename.state: expected nothing, {reader.name!r} has no state, got {dict(state)}.")
 
+    def tasks(self) -> list[str]:
+        return [self._tasks.get(task, task) for task in self.reader.tasks()]
+
     def episode(self, index: int) -> Episode:
         episode = self.reader.episode(index)
         images = {self._cameras.get(name, name): frames for name, frames in episode.images.items()}

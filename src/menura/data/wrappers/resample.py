@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.data.episode import Episode, Float32, Frames, UInt8
-from menura.data.frames import LazyFrames
+from menura.data.episode import Episode, Float32
+from menura.data.frames import PickedFrames
 from menura.data.readers.base import Reader
 from menura.data.wrappers.base import Wrapper
 from menura.errors import DataError
@@ -51,6 +51,9 @@ class Resample(Wrapper):
     def lengths(self) -> Int64:
         return self._steps(np.asarray(self.reader.lengths()))
 
+    def tasks(self) -> list[str]:
+        return self.reader.tasks()
+
     def episode(self, index: int) -> Episode:
         episode = self.reader.episode(index)
         steps = int(self._steps(np.array(len(episode))))
@@ -71,28 +74,6 @@ class Resample(Wrapper):
         """How many frames become of so many."""
         past_first = np.floor((frames - 1) * self.features.fps / self._source_fps + _ROUNDING)
         return np.asarray(past_first, np.int64) + 1
-
-
-class PickedFrames(LazyFrames):
-    """Some frames of others, in any order, still decoded only when asked for.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-        numbers: (n,) which of them.
-    """
-
-    def __init__(self, frames: Frames, numbers: Int64) -> None:
-        super().__init__(len(numbers), frames.shape[1], frames.shape[2])
-        self._frames = frames
-        self._numbers = numbers
-
-    @property
-    def are_pictures(self) -> bool:
-        return isinstance(self._frames, LazyFrames) and self._frames.are_pictures
-
-    def read(self, numbers: Int64) -> UInt8:
-        wanted, where = np.unique(self._numbers[numbers], return_inverse=True)
-        return np.asarray(self._frames[wanted])[where]
 
 
 def interpolate(table: Float32, times: Float64, feature: VectorFeature) -> Float32:

@@ -45,6 +45,10 @@ class Select(Wrapper):
     def shards(self) -> NDArray[np.int64]:
         return self.reader.shards()[self.episodes]
 
+    def tasks(self) -> list[str]:
+        tasks = self.reader.tasks()
+        return [tasks[index] for index in self.episodes.tolist()]
+
     def metadata(self, index: int) -> dict[str, Any]:
         return self.reader.metadata(self._inner(index))
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menura.data.episode import Episode
+from menura.data.frames import part
 from menura.data.motion import Motion
 from menura.data.readers.base import Reader
 from menura.data.wrappers.base import Wrapper
-from menura.data.wrappers.resample import PickedFrames
 from menura.errors import DataError
 
 Int64 = NDArray[np.int64]
@@ -51,15 +51,17 @@ class Trim(Wrapper):
         lengths: Int64 = self._last - self._first
         return lengths
 
+    def tasks(self) -> list[str]:
+        return self.reader.tasks()
+
     def episode(self, index: int) -> Episode:
         episode = self.reader.episode(index)
         first, last = int(self._first[index]), int(self._last[index])
-        kept = np.arange(first, last)
         times = np.asarray(episode.timestamps)
         return replace(
             episode,
             state=episode.state[first:last],
             action=episode.action[first:last],
-            images={camera: PickedFrames(frames, kept) for camera, frames in episode.images.items()},
+            images={camera: part(frames, first, last) for camera, frames in episode.images.items()},
             timestamps=times[first:last] - times[first],
         )
