@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from menura.data import Episode, Hdf5Writer, open_dataset
+from menura.data import Episode, Hdf5Writer, Recorder, open_dataset
 from menura.data.readers.menura_hdf5 import MenuraHdf5Reader
 from menura.errors import DataError, FeatureMismatch
 from menura.features import CameraFeature, Features, Rotation, VectorFeature
@@ -192,8 +192,58 @@ def test_nan_is_refused(tmp_path: Path, part: str) -> None:
 
 @pytest.mark.parametrize("extra", [{"a": np.zeros(2)}, {"a": float("nan")}])
 def test_facts_that_json_cannot_hold(tmp_path: Path, extra: Any) -> None:
-    with Hdf5Writer(tmp_path, FEATURES) as writer, pytest.raises(DataError, match="extra: expected what JSON can hold"):
+    with (
+        Hdf5Writer(tmp_path, FEATURES) as writer,
+        pytest.raises(DataError, match="extra: expected facts that JSON can hold"),
+    ):
         writer.add_episode(replace(make_episode(0), extra=extra))
+
+
+@pytest.mark.parametrize("images", ["jpeg", "png", "raw"])
+def test_frame_by_frame_at_measured_times(tmp_path: Path, images: Any) -> None:
+    episode, times = make_episode(0, 600), np.cumsum(np.linspace(0.01, 0.09, 600))
+    with Hdf5Writer(tmp_path, FEATURES, images=images) as writer:
+        with writer.begin(task="lift", seed=3) as recorder:
+            for row, time_s in enumerate(times):
+                seen = {name: frames[row] for name, frames in episode.images.items()}
+                recorder.append(state=episode.state[row], action=episode.action[row], images=seen, timestamp=time_s)
+            recorder.save(success=True, extra={"operator": "ada"})
+        assert len(writer) == 1
+        with writer.begin() as recorder:
+            record(recorder, episode, 3)  # no times: they are frame / fps
+        with writer.begin() as recorder:
+            record(recorder, episode, 3)
+            recorder.discard()
+    found = open_dataset(tmp_path)
+    assert found.lengths().tolist() == [600, 3]
+    first, second = found.episode(0), found.episode(1)
+    assert (first.task, first.seed, first.success, first.extra) == ("lift", 3, True, {"operator": "ada"})
+    np.testing.assert_array_equal(first.timestamps, times)
+    np.testing.assert_allclose(second.timestamps, np.arange(3) / FEATURES.fps)
+    np.testing.assert_array_equal(first.state, episode.state)
+    for name, frames in episode.images.items():
+        tolerance = 8 if images == "jpeg" else 0
+        np.testing.assert_allclose(first.images[name][:].astype(int), np.asarray(frames), atol=tolerance)
+    assert sorted(path.name for path in tmp_path.glob("*.hdf5")) == ["episode_000000.hdf5", "episode_000001.hdf5"]
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def record(recorder: Recorder, episode: Episode, frames: int) -> None:
+    for row in range(frames):
+        seen = {name: pictures[row] for name, pictures in episode.images.items()}
+        recorder.append(state=episode.state[row], action=episode.action[row], images=seen)
+
+
+def test_one_episode_at_a_time_and_none_is_forgotten(tmp_path: Path) -> None:
+    writer = Hdf5Writer(tmp_path, FEATURES)
+    writer.begin()
+    for other in (writer.begin, writer.finalize, lambda: writer.add_episode(make_episode(0))):
+        with pytest.raises(DataError, match="episode 0 is under way"):
+            other()
+    with pytest.raises(DataError, match="episode 0 was under way at the end"):
+        writer.__exit__(None, None, None)
+    assert not list(tmp_path.glob("*.hdf5"))
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_a_failing_camera_leaves_nothing(tmp_path: Path) -> None:

@@ -99,6 +99,27 @@ def test_a_block_that_ends_saves_and_one_that_fails_discards(tmp_path: Path) -> 
     require_episode(tmp_path, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (0.0, 0.05, r"frame 1: timestamp: expected frame / fps = 0\.0333, .* got 0\.0500\. Record with Hdf5Writer"),
+        (0.0, -1 / 30, r"frame 1: timestamp: expected seconds after 0\.0, got -0\.03"),
+        (0.0, np.nan, r"frame 1: timestamp: expected seconds after 0\.0, got nan"),
+        (0.0, None, r"frame 1: timestamp: expected one of every frame or of none"),
+        (None, 1 / 30, r"frame 1: timestamp: expected one of every frame or of none"),
+    ],
+)
+def test_times_that_cannot_be_kept_are_refused_at_once(
+    tmp_path: Path, first: float | None, second: float | None, message: str
+) -> None:
+    with LeRobotWriter(tmp_path, FEATURES) as writer, writer.begin() as recorder:
+        recorder.append(**frame(0), timestamp=first)
+        with pytest.raises(DataError, match=message):
+            recorder.append(**frame(1), timestamp=second)
+        recorder.append(**frame(1), timestamp=None if first is None else 1.05 / 30)
+    require_episode(tmp_path, 0, 2)
+
+
 def test_what_is_appended_may_be_changed_at_once(tmp_path: Path) -> None:
     state, picture = np.zeros(2, np.float32), frame(0)["images"]
     with LeRobotWriter(tmp_path, FEATURES) as writer, writer.begin() as recorder:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import filelock
-import h5py
 import numpy as np
 
+from menura.data.background import BackgroundEncoder
 from menura.data.episode import Episode, Frames, UInt8
-from menura.data.pictures import encode_jpeg, encode_png
+from menura.data.hdf5_sinks import CODINGS, EpisodeFile
 from menura.data.readers.hdf5 import OpenFiles, json_attribute, natural_key
 from menura.data.readers.menura_hdf5 import (
     ACTION,
     FORMAT,
-    IMAGES,
     INDEX,
     MANIFEST,
     STATE,
@@ -27,20 +26,20 @@ from menura.data.readers.menura_hdf5 import (
     VERSION,
     read_index,
 )
+from menura.data.recorder import Recorded, Recorder
 from menura.errors import DataError, FeatureMismatch, did_you_mean
 from menura.features import Features
-from menura.files import TEMPORARY, fsync_directory, read_json, replacing, write_json, write_text
+from menura.files import TEMPORARY, fsync_directory, read_json, write_json, write_text
 
 Coding = Literal["jpeg", "png", "raw"]
-
-_ENCODERS: dict[str, Callable[[UInt8], bytes] | None] = {"jpeg": encode_jpeg, "png": encode_png, "raw": None}
 
 
 class Hdf5Writer:
     """Writes Menura's HDF5: one file an episode, and times as they were measured.
 
-    When `add_episode` returns, the episode is on disk; killed at any moment, every episode added before is readable. An
-    episode's file is written under a temporary name, flushed and renamed, which makes it part of the dataset; its line
+    An episode is recorded frame by frame by `begin`, or added whole by `add_episode`. When `Recorder.save` or
+    `add_episode` returns, it is on disk; killed at any moment, every episode finished before is readable. An episode's
+    file is written under a temporary name, flushed and renamed, which makes it part of the dataset; its line
     in the index follows.
 
     Args:
@@ -66,15 +65,16 @@ class Hdf5Writer:
     ) -> None:
         if not features.fps > 0:
             raise FeatureMismatch(f"Hdf5Writer: features.fps: expected > 0, got {features.fps}.")
-        if images not in _ENCODERS:
-            near = did_you_mean(images, _ENCODERS) or "."
-            raise DataError(f"Hdf5Writer: images: expected one of {list(_ENCODERS)}, got {images!r}{near}")
+        if images not in CODINGS:
+            near = did_you_mean(images, CODINGS) or "."
+            raise DataError(f"Hdf5Writer: images: expected one of {list(CODINGS)}, got {images!r}{near}")
         self.root = Path(root).expanduser().resolve()
         self.features = features
         self._described = features.to_dict() | {"robot": robot or features.robot}
         self._images = images
         self._lock = filelock.FileLock(self.root / ".menura.lock", timeout=0)
-        self._episodes = self._begin(resume)
+        self._recorder: Recorder | None = None
+        self._episodes = self._open(resume)
 
     def __len__(self) -> int:
         """The number of episodes on disk."""
@@ -86,7 +86,48 @@ class Hdf5Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        forgotten = self._recorder
+        if forgotten is not None:
+            forgotten.discard()
         self.finalize()
+        if forgotten is not None and kind is None:
+            raise DataError(f"Hdf5Writer: episode {len(self)} was under way at the end. Save or discard it there.")
+
+    def begin(self, *, task: str = "", seed: int | None = None) -> Recorder:
+        """An episode to record frame by frame, at the times it is given; one at a time.
+
+        Args:
+            task: the instruction in words.
+            seed: the environment seed it is recorded with; None where unknown.
+
+        Raises:
+            DataError: the writer is finalized, or another episode is under way.
+        """
+        if not self._lock.is_locked:
+            raise DataError(f"Hdf5Writer: {self.root} is finalized. Open it again by resume=True.")
+        self._require_idle()
+        what = f"Episode {len(self)}"
+        under_way = EpisodeFile(self.root / _file_name(len(self)), self._images)
+        cameras: dict[str, BackgroundEncoder] = {}
+
+        def keep(recorded: Recorded) -> None:
+            self._keep(recorded, under_way)
+
+        def ended() -> None:
+            self._recorder = None
+            under_way.abandon()
+
+        self._recorder = Recorder(
+            self.features, what, task, seed, cameras=cameras, keep=keep, ended=ended, keeps_times=True
+        )
+        try:
+            for name, camera in self.features.cameras.items():
+                sink = under_way.camera(name, camera.height, camera.width)
+                cameras[name] = BackgroundEncoder(sink, camera.height, camera.width, f"{what}, camera {name!r}")
+        except BaseException:
+            self._recorder.discard()
+            raise
+        return self._recorder
 
     def add_episode(self, episode: Episode) -> None:
         """Adds an episode; it is on disk when this returns, and nothing of it is in the dataset when this raises.
@@ -96,21 +137,32 @@ class Hdf5Writer:
             DataError: a value that is not finite, or facts that JSON cannot hold.
         """
         self._require_match(episode)
-        file = self.root / _file_name(len(self))
-        with replacing(file) as path:
-            self._write(path, episode)
-        _append_line(self.root / INDEX, _index_row(file, len(episode), _facts(episode)))
-        self._episodes += 1
+        what = f"Episode {len(self)}"
+        with self.begin(task=episode.task, seed=episode.seed) as recorder:
+            images = {name: _one_by_one(each, f"{what}, camera {name!r}") for name, each in episode.images.items()}
+            for state, action, time in zip(episode.state, episode.action, np.asarray(episode.timestamps), strict=True):
+                seen = {name: next(frames) for name, frames in images.items()}
+                recorder.append(state=state, action=action, images=seen, timestamp=float(time))
+            for frames in images.values():
+                next(frames, None)  # raises where there are more
+            recorder.save(success=episode.success, extra=episode.extra)
 
     def finalize(self) -> None:
-        """Lets go of the directory. Nothing more can be added."""
+        """Lets go of the directory. Nothing more can be added.
+
+        Raises:
+            DataError: an episode is under way.
+        """
+        self._require_idle()
         self._lock.release()
 
     # One episode
 
+    def _require_idle(self) -> None:
+        if self._recorder is not None:
+            raise DataError(f"Hdf5Writer: episode {len(self)} is under way. Save or discard it first.")
+
     def _require_match(self, episode: Episode) -> None:
-        if not self._lock.is_locked:
-            raise DataError(f"Hdf5Writer: {self.root} is finalized. Open it again by resume=True.")
         what, features = f"Episode {len(self)}", self.features
         pairs: list[tuple[str, object, object]] = [
             ("state width", features.state_dim, episode.state.shape[1]),
@@ -130,49 +182,23 @@ class Hdf5Writer:
             bad = np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(episode), -1).all(axis=1))
             if len(bad):
                 raise DataError(f"{what}: {part}: expected finite numbers, got NaN or infinity at step {bad[0]}.")
-        try:
-            json.dumps(_facts(episode), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{what}: extra: expected what JSON can hold, got {error}.") from error
 
-    def _write(self, path: Path, episode: Episode) -> None:
-        # Version 1.10 of the file format is the first whose attributes may exceed 64 kB.
-        with h5py.File(path, "w", libver="v110") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            file.attrs["features"] = json.dumps(self._described)
-            file.attrs["episode"] = json.dumps(_facts(episode))
-            file.create_dataset(TIMESTAMPS, data=np.asarray(episode.timestamps, np.float64))
-            file.create_dataset(ACTION, data=episode.action)
-            if self.features.state is not None:
-                file.create_dataset(STATE, data=episode.state)
-            for camera in self.features.cameras:
-                what = f"Episode {len(self)}, camera {camera!r}"
-                self._write_frames(file, f"{IMAGES}/{camera}", episode.images[camera], what)
-
-    def _write_frames(self, file: h5py.File, key: str, frames: Frames, what: str) -> None:
-        encode = _ENCODERS[self._images]
-        if encode is None:
-            dataset = file.create_dataset(key, frames.shape, np.uint8, chunks=(1, *frames.shape[1:]))
-        else:
-            dataset = file.create_dataset(key, (len(frames),), h5py.vlen_dtype(np.uint8))
-        dataset.attrs["coding"] = self._images
-        indexed = (frames[number] for number in range(len(frames)))
-        one_by_one: Iterable[UInt8] = frames if isinstance(frames, Iterable) else indexed
-        number = -1
-        for number, frame in enumerate(one_by_one):
-            if frame.shape != frames.shape[1:] or frame.dtype != np.uint8 or number == len(frames):
-                raise DataError(
-                    f"{what}, frame {number}: expected one of {len(frames)} frames, uint8 of {frames.shape[1:]}, "
-                    f"got {frame.dtype} of {frame.shape}."
-                )
-            dataset[number] = frame if encode is None else np.frombuffer(encode(frame), np.uint8)
-        if number + 1 < len(frames):
-            raise DataError(f"{what}: expected {len(frames)} frames as action has, got {number + 1}.")
+    def _keep(self, recorded: Recorded, file: EpisodeFile) -> None:
+        """Makes a recorded episode part of the dataset."""
+        length = len(recorded.action)
+        times = np.arange(length) / self.features.fps if recorded.timestamps is None else recorded.timestamps
+        facts = {name: getattr(recorded, name) for name in ("task", "success", "seed", "extra")}
+        tables = {TIMESTAMPS: times, ACTION: recorded.action}
+        if self.features.state is not None:
+            tables[STATE] = recorded.state
+        attributes = {"format": FORMAT, "version": VERSION, "features": json.dumps(self._described)}
+        file.finish(tables, attributes | {"episode": json.dumps(facts)})
+        _append_line(self.root / INDEX, _index_row(file.path, length, facts))
+        self._episodes += 1
 
     # Opening
 
-    def _begin(self, resume: bool) -> int:
+    def _open(self, resume: bool) -> int:
         existing = any(path.is_file() and not path.name.startswith(".") for path in self.root.rglob("*"))
         if existing and not resume:
             raise DataError(
@@ -231,8 +257,19 @@ def _file_name(number: int) -> str:
     return f"episode_{number:06d}.hdf5"
 
 
-def _facts(episode: Episode) -> dict[str, Any]:
-    return {"task": episode.task, "success": episode.success, "seed": episode.seed, "extra": dict(episode.extra)}
+def _one_by_one(frames: Frames, what: str) -> Iterator[UInt8]:
+    """The frames in order, as many and as large as they say."""
+    indexed = (frames[number] for number in range(len(frames)))
+    number = -1
+    for number, frame in enumerate(frames if isinstance(frames, Iterable) else indexed):
+        if frame.shape != frames.shape[1:] or frame.dtype != np.uint8 or number == len(frames):
+            raise DataError(
+                f"{what}, frame {number}: expected one of {len(frames)} frames, uint8 of {frames.shape[1:]}, "
+                f"got {frame.dtype} of {frame.shape}."
+            )
+        yield frame
+    if number + 1 < len(frames):
+        raise DataError(f"{what}: expected {len(frames)} frames as action has, got {number + 1}.")
 
 
 def _index_row(file: Path, length: int, facts: dict[str, Any]) -> dict[str, Any]:

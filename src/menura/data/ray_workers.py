@@ -42,34 +42,52 @@ def ray_cluster() -> Iterator[RayCluster]:
         raise DataError(
             "Ray: expected the package 'ray', which is not installed. Install it: pip install 'menura[ray]'."
         ) from error
-    made_here = not ray.is_initialized()
-    if made_here:
+    if ray.is_initialized():
+        yield _of(ray)
+        return
+    with _own_signals():
         _connect(ray)
-    try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield RayCluster(ray, max(1, int(resources.get("CPU", 1))))
-    finally:
-        if made_here:
+        try:
+            yield _of(ray)
+        finally:
             ray.shutdown()
 
 
+def _of(ray: ModuleType) -> RayCluster:
+    resources: dict[str, float] = ray.cluster_resources()
+    return RayCluster(ray, max(1, int(resources.get("CPU", 1))))
+
+
 def _connect(ray: ModuleType) -> None:
-    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
-    on_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         try:
-            ray.init(num_cpus=available_cores(), **quiet)
+            ray.init(num_cpus=available_cores(), include_dashboard=False, **quiet)
         except ValueError:  # there is a cluster, and it has the cores that it has
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(**quiet)
     except (ConnectionError, RuntimeError) as error:
         raise DataError(
             f"Ray: expected a cluster that answers, got {error}. "
             "Start it, or set RAY_ADDRESS=local to use this machine alone."
         ) from error
+    if callable(handler) and _on_main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray's own, in its place, only ends the program
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """After the block SIGTERM does again what it did before."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
     finally:
-        if on_main_thread:
-            signal.signal(signal.SIGTERM, handler)  # Ray puts its own in its place
+        if _on_main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @dataclass(frozen=True)

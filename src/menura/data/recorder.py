@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from menura.data.background import BackgroundEncoder
 from menura.data.episode import Float32, UInt8
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features, VectorFeature
+
+#: In frames: far above the rounding of float32 times, and far below a jitter worth keeping.
+TIME_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Recorded:
 
     Attributes:
         cameras: name -> its encoder, finished.
+        timestamps: None where they are `frame / fps`.
     """
 
     state: Float32
@@ -32,10 +36,11 @@ class Recorded:
     seed: int | None
     success: bool | None
     extra: Mapping[str, Any]
+    timestamps: NDArray[np.float64] | None = None
 
 
 class Recorder:
-    """An episode under way, from `LeRobotWriter.begin`. It ends by `save` or `discard`.
+    """An episode under way, from a writer's `begin`. It ends by `save` or `discard`.
 
     As a context manager it is saved at the end of the block (unless it was saved or discarded before), and discarded
     when an error leaves the block:
@@ -55,6 +60,7 @@ class Recorder:
         cameras: name -> encoder.
         keep: makes the finished episode part of the dataset, or raises.
         ended: called once, when the episode was saved or discarded.
+        keeps_times: whether the format has room for times other than `frame / fps`.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Recorder:
         cameras: Mapping[str, BackgroundEncoder],
         keep: Callable[[Recorded], None],
         ended: Callable[[], None],
+        keeps_times: bool = False,
     ) -> None:
         self._features = features
         self._what = what
@@ -75,8 +82,10 @@ class Recorder:
         self._cameras = cameras
         self._keep = keep
         self._ended = ended
+        self._keeps_times = keeps_times
         self._states: list[Float32] = []
         self._actions: list[Float32] = []
+        self._times: list[float] = []
         self._open = True
 
     def __len__(self) -> int:
@@ -89,7 +98,12 @@ class Recorder:
         return sum(camera.waited_s for camera in self._cameras.values())
 
     def append(
-        self, *, action: ArrayLike, state: ArrayLike | None = None, images: Mapping[str, UInt8] | None = None
+        self,
+        *,
+        action: ArrayLike,
+        state: ArrayLike | None = None,
+        images: Mapping[str, UInt8] | None = None,
+        timestamp: float | None = None,
     ) -> None:
         """Adds a frame. What it holds is copied and may be used again at once. A frame that is refused is not added.
 
@@ -97,10 +111,12 @@ class Recorder:
             action: (A,) numbers.
             state: (D,) numbers; left out where the features have none.
             images: camera -> (H, W, 3) uint8 RGB, every camera of the features.
+            timestamp: seconds from the episode's start, of all of its frames or of none: then they are `frame / fps`.
 
         Raises:
             FeatureMismatch: another shape or type than the features say, or other cameras.
-            DataError: a value that is not finite, or an encoder that failed.
+            DataError: a value that is not finite, a time that is not after the one before or that the format cannot
+                keep, or an encoder that failed.
             OSError: the disk is full.
         """
         self._require_open()
@@ -108,12 +124,15 @@ class Recorder:
         states = _vector(where, "state", state, self._features.state or VectorFeature(()))
         actions = _vector(where, "action", action, self._features.action)
         frames = self._frames(where, images or {})
+        self._require_time(where, timestamp)
         for name, frame in frames.items():
             self._cameras[name].take(frame)
         for camera in self._cameras.values():
             camera.encode()
         self._states.append(states)
         self._actions.append(actions)
+        if timestamp is not None:
+            self._times.append(float(timestamp))
 
     def save(self, *, success: bool | None = None, extra: Mapping[str, Any] | None = None) -> None:
         """Makes the episode part of the dataset; it is on disk when this returns. When this raises, it is discarded.
@@ -135,7 +154,8 @@ class Recorder:
             for camera in self._cameras.values():
                 camera.finish()
             state, action = np.stack(self._states), np.stack(self._actions)
-            self._keep(Recorded(state, action, self._cameras, self._task, self._seed, success, facts))
+            times = np.array(self._times, np.float64) if self._times else None
+            self._keep(Recorded(state, action, self._cameras, self._task, self._seed, success, facts, times))
             saved = True
         finally:
             if saved:
@@ -171,6 +191,20 @@ class Recorder:
     def _require_open(self) -> None:
         if not self._open:
             raise DataError(f"{self._what}: expected an episode under way, got one that ended. Begin another.")
+
+    def _require_time(self, where: str, time: float | None) -> None:
+        if len(self) and (time is None) == bool(self._times):
+            raise DataError(f"{where}: timestamp: expected one of every frame or of none. Give it always, or never.")
+        if time is None:
+            return
+        if not np.isfinite(time) or (self._times and time <= self._times[-1]):
+            after = f" after {self._times[-1]}" if self._times else ""
+            raise DataError(f"{where}: timestamp: expected seconds{after}, got {time}. Mend the clock.")
+        if not self._keeps_times and abs(time * self._features.fps - len(self)) > TIME_TOLERANCE:
+            raise DataError(
+                f"{where}: timestamp: expected frame / fps = {len(self) / self._features.fps:.4f}, which is all that "
+                f"the format can keep, got {time:.4f}. Record with Hdf5Writer, or leave it out."
+            )
 
     def _frames(self, where: str, images: Mapping[str, UInt8]) -> dict[str, UInt8]:
         expected = self._features.cameras

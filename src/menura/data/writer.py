@@ -29,7 +29,7 @@ from menura.data.lerobot_tables import (
     vector_column,
 )
 from menura.data.readers.lerobot_meta import ACTION, INFO, OWN, STATE, STATS, TASKS, VIDEO_PATH
-from menura.data.recorder import Recorded, Recorder
+from menura.data.recorder import TIME_TOLERANCE, Recorded, Recorder
 from menura.data.rolling import chunk_and_file
 from menura.data.sinks import FrameSink, PngFrames, VideoFile
 from menura.data.statistics import StatisticsBuilder
@@ -38,8 +38,6 @@ from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
 from menura.files import read_json, recover_directory, replacing, write_json
 
-# Times are float32 in the format; a tenth of a frame is far above its rounding and far below a jitter worth keeping.
-_TIME_TOLERANCE = 0.1
 LOCK = ".menura.lock"
 
 
@@ -191,7 +189,7 @@ class LeRobotWriter:
                 f"{what}: fps: expected {self.features.fps} as the dataset has, got {episode.fps}. Resample it."
             )
         regular = np.arange(len(episode)) / episode.fps
-        if np.abs(np.asarray(episode.timestamps) - regular).max() * episode.fps > _TIME_TOLERANCE:
+        if np.abs(np.asarray(episode.timestamps) - regular).max() * episode.fps > TIME_TOLERANCE:
             raise DataError(
                 f"{what}: timestamps: expected frame / fps, which is all that LeRobotDataset v3.0 can keep, "
                 f"got other times. Resample the episode, or leave its timestamps out."
