@@ -42,6 +42,10 @@ class CheckpointError(MenuraError):
     """A checkpoint is incomplete, was changed, or no longer answers what it answered when it was saved."""
 
 
+class TrainingError(MenuraError):
+    """Training cannot go on."""
+
+
 class EnvironmentFailure(MenuraError):
     """An environment, its simulator or its renderer cannot be used."""
 

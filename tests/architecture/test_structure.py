@@ -75,6 +75,7 @@ TORCH_FREE = [
     "data.wrappers.convert_rotations",
     "data.wrappers.declare_features",
     "processing.spaces",
+    "training.opening",
     "serving.client",
 ]
 HEAVY = ("torch", "transformers", "accelerate", "mujoco", "dm_control", "metaworld", "gym_aloha", "tensorboard")

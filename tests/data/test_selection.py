@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from menura.config import load_task
 from menura.data import Episode, compute_statistics, open_dataset, windows
 from menura.data.motion import Motion
-from menura.data.selection import Filter
+from menura.data.selection import Filter, require_names
 from menura.errors import ConfigError, DataError
 from menura.features import Features, VectorFeature
 
@@ -157,7 +157,8 @@ def test_split_and_pickle_keep_the_filter(filtered):
         ),
         ({"episodes": "length > 500"}, r"6 episodes, 0 after episodes 'length > 500'"),
         ({"episodes": [3, 6]}, r"filter.episodes of 'recorded': expected numbers of its episodes, 0 … 5, got 6"),
-        ({"episodes": "lenght > 5"}, r"no such name: 'lenght'; did you mean 'length'\? Known are .*operator"),
+        ({"episodes": "lenght > 5"}, r"no such name: 'lenght'; did you mean 'length'\?$"),
+        ({"episodes": "colour == 3"}, r"no such name: 'colour'. Known are .*operator"),
         ({"frames": "state.y > 5"}, r"no such name: 'state.y'; did you mean 'state.x'"),
         ({"frames": "speed"}, r"episode 0: 'speed': expected true or false, got a column of 10"),
     ],
@@ -165,6 +166,19 @@ def test_split_and_pickle_keep_the_filter(filtered):
 def test_what_cannot_be_is_told(filtered, filter, message):
     with pytest.raises(DataError, match=message):
         filtered(filter)
+
+
+def test_names_are_looked_up_in_one_episode_and_in_all_before_one_is_unknown(make_reader):
+    read = []
+    reader = make_reader([10, 12, 9], hook=read.append)
+    require_names(reader, Filter(episodes="length > 5 and seed != 3", frames="state.s_0 > 0 and timestep > 2"))
+    assert set(read) == {0}
+    with pytest.raises(
+        DataError, match=r"^filter.frames of 'arrays': .*no such name: 'state.s_9'; did you mean 'state"
+    ):
+        require_names(reader, Filter(frames="state.s_9 > 0"))
+    reader.metadata = lambda index: {"operator": "ada"} if index == 2 else {}
+    require_names(reader, Filter(episodes="operator == 'ada'"))
 
 
 def test_wrong_filters_are_refused_before_a_store_is_built(tmp_path):

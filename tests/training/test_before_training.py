@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,10 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from menura.cli.main import main
 from menura.config import load_task
-from menura.errors import ConfigError, MenuraError
+from menura.errors import ConfigError, DataError, MenuraError, TrainingError
 from menura.training.arguments import training_arguments
 from menura.training.reporting import _MODULES, require_integrations
 from menura.training.run import train
-from menura.training.trainer import TrainingError
 
 PROJECT = Path(__file__).with_name("project")
 
@@ -75,6 +75,26 @@ def test_what_is_wrong_with_a_policy_is_found_before_stores_are_built(
         train("reach", output_dir="out")
     assert str(caught.value) == message
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("{path: made}", r"^Dataset .*made: expected files of one of .*\(configs/task/other.yaml:2\)$"),
+        (
+            "{class: ReachData, filter: {frames: state.yy > 0}}",
+            r"^filter\.frames of 'ReachData': .*no such name: 'state.yy'.*\(configs/task/other.yaml:2\)$",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_told_with_its_line_before_torch_is_imported(
+    project: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, message: str
+) -> None:
+    Path("made").mkdir()
+    Path("configs/task/other.yaml").write_text(f"datasets:\n  - {dataset}\npolicy: {{class: ReachPolicy}}\n")
+    monkeypatch.setitem(sys.modules, "menura.training.assembly", None)  # whoever imports it fails
+    with pytest.raises(DataError, match=message):
+        train("other")
 
 
 @pytest.mark.parametrize(

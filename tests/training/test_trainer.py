@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from menura.errors import ContractError
-from menura.training.trainer import MenuraTrainer, TrainingError
+from menura.errors import ContractError, TrainingError
+from menura.training.trainer import MenuraTrainer
 
 
 def losses_by_hand(lab: ModuleType, steps: int, accumulate: int = 1) -> tuple[list[dict[str, float]], dict[str, Any]]:

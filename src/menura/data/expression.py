@@ -74,8 +74,9 @@ class Expression:
         """ExpressionError, with the nearest name, for a name that is not among these."""
         for name in self.names:
             if name not in known:
-                near = did_you_mean(name, known) or "."
-                raise ExpressionError(f"{self.text!r}: no such name: {name!r}{near} Known are {', '.join(known)}.")
+                # Of a robot there are dozens: they are listed where none is near.
+                near = did_you_mean(name, known) or f". Known are {', '.join(known)}."
+                raise ExpressionError(f"{self.text!r}: no such name: {name!r}{near}")
 
     def evaluate(self, values: Mapping[str, Value]) -> Value:
         """The value over these names: true or false, or a column of them.

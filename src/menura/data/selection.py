@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from menura.data.motion import Motion
 from menura.data.readers.base import Reader
 from menura.data.wrappers.select import Select
 from menura.errors import ConfigError, DataError, did_you_mean
+from menura.features import Features
 
 if TYPE_CHECKING:
     from menura.data.store import Store
@@ -108,6 +109,23 @@ def episodes_left(reader: Reader, filter: Filter) -> Int64:
     return _chosen(left, filter).episodes
 
 
+def require_names(reader: Reader, filter: Filter) -> None:
+    """DataError for a name that no episode of a dataset knows. One episode is opened; all, before that is said."""
+    for key, text, columns in (
+        ("episodes", filter.episodes, []),
+        ("frames", filter.frames, _column_names(reader.features)),
+    ):
+        if not isinstance(text, str):
+            continue
+        expression = _parse(key, text)
+        if set(expression.names) <= {*_fact_names(reader, 1), *columns}:
+            continue
+        try:
+            expression.require([*_fact_names(reader, len(reader)), *columns])
+        except ExpressionError as error:
+            raise DataError(f"filter.{key} of {reader.name!r}: {error}") from error
+
+
 def select(items: Windows, filter: Filter) -> Windows:
     """Those of the items that a filter leaves.
 
@@ -159,7 +177,7 @@ class _Left:
     @property
     def names(self) -> list[str]:
         """Of the facts that any episode has."""
-        return list(dict.fromkeys(("index", "length", *(name for facts in self._facts for name in facts))))
+        return _names_of(self._facts)
 
     def facts(self, episode: int) -> dict[str, Any]:
         return {**self._facts[episode], "index": episode, "length": self.length(episode)}
@@ -208,6 +226,15 @@ def _facts_of(reader: Reader, index: int) -> dict[str, Any]:
     episode = reader.episode(index)
     known = {"task": episode.task, "success": episode.success, "seed": episode.seed}
     return {**known, **episode.extra, **reader.metadata(index)}
+
+
+def _names_of(facts: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(("index", "length", *(name for each in facts for name in each))))
+
+
+def _fact_names(reader: Reader, count: int) -> list[str]:
+    """What the first episodes say of themselves."""
+    return _names_of(_facts_of(reader, index) for index in range(min(count, len(reader))))
 
 
 def _chosen(left: _Left, filter: Filter) -> _Left:
@@ -279,14 +306,14 @@ def _columns(source: _Rows, episode: int) -> dict[str, NDArray[Any]]:
     steps = np.linalg.norm(np.diff(tables.state.astype(np.float64), axis=0), axis=1) * features.fps
     last = steps[-1:] if length > 1 else np.zeros(1)  # the last frame has no next one
     timestep = np.arange(length)
-    state_names = features.state.names if features.state else ()
-    return {
-        "timestep": timestep,
-        "time": timestep / features.fps,
-        "speed": np.concatenate([steps, last]),
-        **{f"state.{name}": tables.state[:, place] for place, name in enumerate(state_names)},
-        **{f"action.{name}": tables.action[:, place] for place, name in enumerate(features.action.names)},
-    }
+    columns = [timestep, timestep / features.fps, np.concatenate([steps, last]), *tables.state.T, *tables.action.T]
+    return dict(zip(_column_names(features), columns, strict=True))
+
+
+def _column_names(features: Features) -> list[str]:
+    state = features.state.names if features.state else ()
+    named = [*(f"state.{name}" for name in state), *(f"action.{name}" for name in features.action.names)]
+    return ["timestep", "time", "speed", *named]
 
 
 def _parse(key: str, text: str) -> Expression:

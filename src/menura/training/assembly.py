@@ -19,8 +19,8 @@ from menura.checkpoint import write_checkpoint_files
 from menura.checkpoint.golden import rehearse
 from menura.config import ResolvedTask
 from menura.config.schema import RolloutsConfig
-from menura.data import Mixture, Windows
-from menura.errors import ConfigError, ContractError
+from menura.data import Mixture, Reader, Windows
+from menura.errors import ConfigError, ContractError, TrainingError
 from menura.policies.inference import Inference
 from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
@@ -32,13 +32,13 @@ from menura.training.progress import ProgressBar
 from menura.training.rollouts import Rollouts, training_results
 from menura.training.run_directory import is_main_process
 from menura.training.saving import WritePolicy
-from menura.training.trainer import MenuraTrainer, TrainingError
+from menura.training.trainer import MenuraTrainer
 from menura.training.validation import Validation
 from menura.user_code import naming_users_line
 
 
-def run_training(task: ResolvedTask, run: Path, allow_bad_data: bool = False) -> None:
-    """Train a task in a claimed directory, from its last checkpoint if there is one.
+def run_training(task: ResolvedTask, run: Path, readers: list[Reader], allow_bad_data: bool = False) -> None:
+    """Train a task on its opened datasets in a claimed directory, from its last checkpoint if there is one.
 
     Raises:
         TrainingError: code of the project raised an error; or the loss is no number.
@@ -55,7 +55,7 @@ def run_training(task: ResolvedTask, run: Path, allow_bad_data: bool = False) ->
         keep_freed_memory()
     with naming_users_line(task.project, TrainingError):
         hold_out = args.eval_strategy != "no"
-        ingredients = gather(task, seed=args.seed, hold_out=hold_out, allow_bad_data=allow_bad_data)
+        ingredients = gather(task, seed=args.seed, hold_out=hold_out, allow_bad_data=allow_bad_data, readers=readers)
         _train(task, run, args, rollouts, console, ingredients)
 
 

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
 from menura.config import ResolvedTask
-from menura.data import Mixture, Reader, Windows, collate, open_dataset, windows
+from menura.data import Mixture, Reader, Windows, collate, windows
 from menura.data.episode import Frames
 from menura.data.mixture import require_different_names
 from menura.data.selection import Filter
@@ -32,6 +32,7 @@ from menura.processing.processor import Processor
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
 from menura.training.mixing import Meaning, error_of, lay_out, require_masks
+from menura.training.opening import open_datasets
 from menura.training.sound_data import require_sound_data
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -76,29 +77,23 @@ class Ingredients:
         return observation
 
 
-def gather(task: ResolvedTask, *, seed: int, hold_out: bool, allow_bad_data: bool = False) -> Ingredients:
+def gather(
+    task: ResolvedTask,
+    *,
+    seed: int,
+    hold_out: bool,
+    allow_bad_data: bool = False,
+    readers: list[Reader] | None = None,
+) -> Ingredients:
     """Open the data, make the policy, check the data, then build stores that are not there yet, and the processor.
 
-    Stores take long and the policy does not, so that what is wrong with it is found first.
+    Stores take long and the policy does not, so that what is wrong with it is found first. `readers` are the task's
+    datasets where they are open already.
     """
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
     require_policy_class(policy_class)
-    streams = config.data.store == "stream"
-    if streams and len(config.datasets) > 1:
-        raise ConfigError(
-            f"data.store: stream: expected one dataset, got {len(config.datasets)} ({task.locate('data.store')})"
-        )
-    readers = [
-        open_dataset(
-            {**dataset.model_dump(by_alias=True), "filter": None},
-            project=task.project,
-            stream=streams,
-            cache_dir=config.data.cache_dir,
-            budget_bytes=config.data.store_budget_gb * 1e9,
-        )
-        for dataset in config.datasets
-    ]
+    readers = open_datasets(task) if readers is None else readers
     names = [reader.name for reader in readers]
     require_different_names(names)
     _require_dataset_of_rollouts(task, names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from menura.config import load_task
+from menura.training.opening import open_datasets
 from menura.training.reporting import require_integrations
 from menura.training.run_directory import (
     begin,
@@ -76,7 +77,8 @@ def train(
         if status == "finished":
             print(f"{run} is finished already; it is left as it is.")
         else:
+            readers = open_datasets(resolved)
             from menura.training.assembly import run_training  # torch, transformers: seconds
 
-            run_training(resolved, run, allow_bad_data)
+            run_training(resolved, run, readers, allow_bad_data)
         return TrainResult(run, finished_metrics(run))

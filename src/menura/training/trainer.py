@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
 from menura.data import EpochSampler, ShardOrder, collate
-from menura.errors import ConfigError, ContractError, MenuraError
+from menura.errors import ConfigError, ContractError, TrainingError
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.processor import Processor
@@ -26,10 +26,6 @@ from menura.training.loader import EpochLoader
 from menura.training.saving import ExactTrainer, WritePolicy
 from menura.training.scalars import ScalarMeans
 from menura.training.state import untouched_randomness
-
-
-class TrainingError(MenuraError):
-    """Training cannot go on."""
 
 
 class MenuraTrainer(ExactTrainer):
