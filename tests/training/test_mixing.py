@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,12 @@ import pytest
 import torch
 
 import menura
+from menura.cli.main import main
 from menura.config import load_task
 from menura.conformance import check_run
 from menura.data import open_dataset
 from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
+from menura.evaluation.results import Results
 from menura.training.ingredients import gather
 
 DATASETS = '''
@@ -192,12 +197,41 @@ def test_each_robot_is_trained_saved_loaded_and_served_as_what_it_is(project: Pa
 
 def test_each_robot_is_evaluated(project: Path) -> None:
     run = menura.train(task(project, "CNNMLPPolicy"), output_dir=project / "run").directory
+    with pytest.raises(FeatureMismatch, match=r"expected one of .*'arm', 'long'"):
+        menura.evaluate(run)
     for name, args in (
         ("arm", []),
         ("long", ["--env.args={joints: [elbow, waist, hand, wrist], cameras: [front, wrist_cam]}"]),
     ):
-        results = menura.evaluate(run, output_dir=project / name, dataset=name, overrides=args)
-        assert len(results.episodes) == 2
+        with pytest.raises(SystemExit) as done:
+            main(["eval", "-m", str(run), "--dataset", name, "-o", str(project / name), *args])
+        assert done.value.code == 0
+        assert len(Results.load(project / name / "results.json").episodes) == 2
+        assert f"--dataset {name}" in (project / name / "report.html").read_text()
+
+
+def test_each_robot_is_served(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = menura.train(task(project), output_dir=project / "run").directory
+    words = ["serve", "-m", str(run), "--port", "0"]
+    with pytest.raises(SystemExit) as refused:
+        main(words)
+    assert refused.value.code == 2
+    assert "dataset: expected one of ['arm', 'long']" in capsys.readouterr().err
+    command = [sys.executable, "-c", "from menura.cli.main import main; main()", *words, "--dataset", "long"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        url = next(found[0] for line in server.stderr if (found := re.findall(r"ws://127.0.0.1:\d+", line)))
+        policy = menura.MetaPolicy.from_pretrained(url)
+        reader = open_dataset({"class": "LongArm"}, project=project)
+        assert policy.features == reader.features
+        state = reader.episode(0).state[None, :2]
+        here = menura.MetaPolicy.from_pretrained(run, dataset="long")
+        seen = {"state": state, "task": ["move"]}
+        np.testing.assert_allclose(policy.predict(seen), here.predict(seen), rtol=1e-4)
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def test_what_is_missing_is_zero_and_masked(project: Path) -> None:
