@@ -16,7 +16,7 @@ SMALL = {
     "data_view": ["--episodes", "20", "--frames", "40", "--rounds", "1", "--play_s", "0.5"],
     "trainer": ["--blocks", "2", "--steps", "2"],
     "recording": ["--seconds", "0.2"],
-    "windows_state": ["--repeats", "3"],
+    "windows_state": ["--turns", "1"],
     "windows_images": ["--rounds", "1", "--frames", "30"],
     "windows_video": ["--rounds", "1", "--frames", "30"],
     "build_store": ["--rounds", "1", "--files", "1", "--frames", "30"],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from menura.data import gathering
-from menura.data.gathering import MappedTable, Stretches
+from menura.data.gathering import GatheredChunks, MappedTable, PaddedChunks, chunks
 
 OFFSETS = [range(4), range(-2, 1), (0,), (-1, 0, 3), range(1, 20), (0, 2, 4)]
 
@@ -27,21 +27,39 @@ def test_the_same_as_one_by_one(lengths: list[int], offsets: range, wanted: list
     episodes = np.searchsorted(starts, rows, side="right") - 1
     first, last = starts[episodes], starts[episodes + 1] - 1
     table = np.random.default_rng(0).normal(size=(starts[-1], width)).astype(np.float32)
-    taken, is_pad = Stretches(table, np.array(offsets)).take(rows, first, last)
-    assert taken.shape == (len(rows), len(offsets), width)
-    for item, row in enumerate(rows):
-        for place, offset in enumerate(offsets):
-            assert is_pad[item, place] == (not first[item] <= row + offset <= last[item])
-            np.testing.assert_array_equal(taken[item, place], table[min(max(row + offset, first[item]), last[item])])
+    ends = (starts[:-1], starts[1:] - 1)
+    ways = [chunks(table, np.array(offsets), *ends), GatheredChunks(table, np.array(offsets), *ends)]
+    for taken, is_pad in (way.take(rows, episodes) for way in ways):
+        assert taken.shape == (len(rows), len(offsets), width)
+        assert is_pad.shape == (len(rows), len(offsets))
+        for item, row in enumerate(rows):
+            for place, offset in enumerate(offsets):
+                assert is_pad[item, place] == (not first[item] <= row + offset <= last[item])
+                nearest = table[min(max(row + offset, first[item]), last[item])]
+                np.testing.assert_array_equal(taken[item, place], nearest)
+
+
+def test_small_tables_of_consecutive_offsets_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, ends = np.zeros((10, 2), np.float32), (np.array([0, 6]), np.array([5, 9]))
+    assert isinstance(chunks(table, np.arange(-1, 4), *ends), PaddedChunks)
+    assert isinstance(chunks(table, np.array([0, 2]), *ends), GatheredChunks)
+    assert isinstance(chunks(table[:, :0], np.arange(3), *ends), GatheredChunks)
+    monkeypatch.setattr(gathering, "PADDED_BYTES", 8 * (10 + 2 * 4))
+    assert isinstance(chunks(table, np.arange(-1, 4), *ends), PaddedChunks)
+    assert isinstance(chunks(table, np.arange(-1, 5), *ends), GatheredChunks)
 
 
 def test_what_is_taken_is_the_takers() -> None:
     table = np.zeros((10, 2), np.float32)
     rows = np.array([0, 1])
-    taken, is_pad = Stretches(table, np.arange(3)).take(rows, np.zeros(2, np.int64), np.full(2, 9))
+    way = chunks(table, np.arange(3), np.array([0]), np.array([9]))
+    taken, is_pad = way.take(rows, np.zeros(2, np.int64))
     taken += 1
     is_pad[:] = True
+    again, flags = way.take(rows, np.zeros(2, np.int64))
     assert not table.any()
+    assert not again.any()
+    assert not flags.any()
     assert (rows == [0, 1]).all()
 
 

@@ -1,12 +1,12 @@
 """Rows of a table, gathered for many windows at once. Torch-free.
 
-Shapes: B batch, T offsets, N rows of the table, D its width.
+Shapes: B batch, T offsets, N rows of the table, D its width, E episodes.
 """
 
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from menura.data.episode import Float32
 
 # What a process keeps of one memory map before it lets go of it. The pages stay in the system's cache.
 RESIDENT_BYTES = 600_000_000
+# What a copy of the actions may take of the memory, so that every window is one piece of it: two million rows of 14.
+PADDED_BYTES = 128_000_000
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -34,39 +36,75 @@ def clip_to_episode(rows: Int64, offsets: Int64, first: Int64, last: Int64) -> t
     return clipped, clipped != wanted
 
 
-class Stretches:
-    """The same T offsets of many rows of a table (N, D) float32.
+class Chunks(Protocol):
+    """The actions at the same T offsets of many rows of a table (N, D) float32."""
 
-    Where the offsets are consecutive and the window lies within its episode, its T rows are one piece of memory and
-    are copied as such; only windows that leave their episode are gathered row by row.
+    def take(self, rows: Int64, used: Int64) -> tuple[Float32, Bool]:
+        """(B, T, D) the table's rows, and (B, T) whether each is a repetition of its episode's first or last one.
+
+        Args:
+            rows: (B,) where each window begins.
+            used: (B,) in which of the episodes that is.
+        """
+        ...
+
+
+def chunks(table: Float32, offsets: Int64, firsts: Int64, lasts: Int64) -> Chunks:
+    """Chunks at these offsets (T,) within episodes whose first and last rows (E,) are these."""
+    consecutive = bool((np.diff(offsets) == 1).all()) and table.shape[1] > 0
+    if consecutive and PaddedChunks.rows_of(offsets, firsts, lasts) * table[:1].nbytes <= PADDED_BYTES:
+        return PaddedChunks(table, offsets, firsts, lasts)
+    return GatheredChunks(table, offsets, firsts, lasts)
+
+
+class GatheredChunks:
+    """Chunks gathered row by row, as `Chunks` says."""
+
+    def __init__(self, table: Float32, offsets: Int64, firsts: Int64, lasts: Int64) -> None:
+        self._table, self._offsets, self._firsts, self._lasts = table, offsets, firsts, lasts
+
+    def take(self, rows: Int64, used: Int64) -> tuple[Float32, Bool]:
+        clipped, is_pad = clip_to_episode(rows, self._offsets, self._firsts[used], self._lasts[used])
+        return self._table.take(clipped, axis=0), is_pad
+
+
+class PaddedChunks:
+    """Chunks of consecutive offsets out of a copy of the table, each one piece of memory; as `Chunks` says.
+
+    In the copy every episode goes on as far as a window may leave it: its first row is repeated before it and its last
+    row after it. So every window is T rows that lie side by side, and so are the T flags that say which are repeated.
     """
 
-    def __init__(self, table: Float32, offsets: Int64) -> None:
-        self._table, self._offsets = table, offsets
-        self._pieces: NDArray[np.void] | None = None
-        length, row_bytes = len(offsets), table.itemsize * table.shape[1]
-        if (np.diff(offsets) == 1).all() and table.flags.c_contiguous and row_bytes and len(table) >= length:
-            # Item i is rows i … i + T - 1, overlapping those of item i + 1: numpy copies an item as one.
-            shape, dtype = (len(table) - length + 1,), np.dtype(f"V{row_bytes * length}")
-            self._pieces = np.ndarray(shape, dtype, buffer=table.data, strides=(row_bytes,))
+    def __init__(self, table: Float32, offsets: Int64, firsts: Int64, lasts: Int64) -> None:
+        before, after = max(0, -int(offsets[0])), max(0, int(offsets[-1]))
+        padded = lasts - firsts + 1 + before + after
+        begins = np.cumsum(padded) - padded
+        # Added to a row of the table, it is the row of the copy where that row's window begins.
+        self._shifts: Int64 = begins - firsts + before + int(offsets[0])
+        wanted = np.arange(padded.sum()) + np.repeat(firsts - before - begins, padded)
+        rows = np.clip(wanted, np.repeat(firsts, padded), np.repeat(lasts, padded))
+        self._shape = (len(offsets), table.shape[1])
+        self._actions = _overlapping(table.take(rows, axis=0), len(offsets))
+        self._is_pad = _overlapping(rows != wanted, len(offsets))
 
-    def take(self, rows: Int64, first: Int64, last: Int64) -> tuple[Float32, Bool]:
-        """(B, T, D) the table's rows, and (B, T) whether each is a repetition of its episode's first or last one."""
-        if self._pieces is None:
-            return self._gather(rows, first, last)
-        starts = rows + self._offsets[0]
-        leaving = np.flatnonzero((starts < first) | (rows + self._offsets[-1] > last))
-        np.minimum(starts, len(self._pieces) - 1, out=starts)
-        np.maximum(starts, 0, out=starts)
-        taken = self._pieces[starts].view(np.float32).reshape(len(rows), len(self._offsets), -1)
-        is_pad = np.zeros(taken.shape[:2], bool)
-        if len(leaving):
-            taken[leaving], is_pad[leaving] = self._gather(rows[leaving], first[leaving], last[leaving])
-        return taken, is_pad
+    @staticmethod
+    def rows_of(offsets: Int64, firsts: Int64, lasts: Int64) -> int:
+        """How many rows the copy has."""
+        beyond = max(0, -int(offsets[0])) + max(0, int(offsets[-1]))
+        return int((lasts - firsts + 1 + beyond).sum())
 
-    def _gather(self, rows: Int64, first: Int64, last: Int64) -> tuple[Float32, Bool]:
-        clipped, is_pad = clip_to_episode(rows, self._offsets, first, last)
-        return self._table.take(clipped, axis=0), is_pad
+    def take(self, rows: Int64, used: Int64) -> tuple[Float32, Bool]:
+        pieces = rows + self._shifts.take(used)
+        actions = self._actions[pieces].view(np.float32).reshape(len(rows), *self._shape)
+        return actions, self._is_pad[pieces].view(np.bool_).reshape(len(rows), -1)
+
+
+def _overlapping(table: NDArray[Any], length: int) -> NDArray[np.void]:
+    """Every `length` neighbouring rows of a table as one item, overlapping the next: numpy copies an item as one."""
+    row_bytes = table[:1].nbytes
+    shape, dtype = (len(table) - length + 1,), np.dtype(f"V{row_bytes * length}")
+    items: NDArray[np.void] = np.ndarray(shape, dtype, buffer=table.data, strides=(row_bytes,))
+    return items
 
 
 class MappedTable:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from menura.data.episode import UInt8
 from menura.data.frames import LazyFrames
-from menura.data.gathering import MappedTable, Stretches, clip_to_episode
+from menura.data.gathering import Bool, MappedTable, chunks, clip_to_episode
 from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
@@ -92,6 +92,7 @@ class Windows(Dataset[Batch]):
         self.spaces = Spaces(store.features) if spaces is None else spaces
         self.identity = identity
         self.observation_offsets = _offsets("observation_offsets", observation_offsets)
+        self._observes_itself = self.observation_offsets.tolist() == [0]
         self.action_offsets = None if action_offsets is None else _offsets("action_offsets", action_offsets)
         self.episodes: Int64 = _episodes(episodes, len(store.starts) - 1)
         starts: Int64 = np.asarray(store.starts)
@@ -100,14 +101,16 @@ class Windows(Dataset[Batch]):
         self.lengths: Int64 = frames
         if rows is not None:
             self.rows, self.lengths = _of_episodes(rows, starts, self.episodes)
-        # (E,) of each episode used: one past its last item, its first and last row in the store, its instruction.
-        self._ends: Int64 = np.cumsum(self.lengths)
-        self._firsts: Int64 = starts[self.episodes]
-        self._lasts: Int64 = self._firsts + frames - 1
-        self._task_index: Int64 = np.asarray(store.task_index)[self.episodes]
+        # Of each episode used: one past its last item; its first row in the store, its last, and what an item's number
+        # is short of its row; its instruction. In few tables, for a batch takes hardly longer than some calls of numpy.
+        self._ends = np.cumsum(self.lengths).astype(np.uint64)
+        firsts: Int64 = starts[self.episodes]
+        lasts: Int64 = firsts + frames - 1
+        self._bounds: Int64 = np.stack([firsts, lasts, lasts + 1 - np.cumsum(self.lengths)], axis=1)
+        self._tasks = np.array(store.tasks, object)[np.asarray(store.task_index)[self.episodes]]
         # The tables as plain arrays: every slice of a np.memmap pays for its subclass.
         self._state, self._action = np.asarray(store.state), np.asarray(store.action)
-        self._chunks = None if self.action_offsets is None else Stretches(self._action, self.action_offsets)
+        self._chunks = None if self.action_offsets is None else chunks(self._action, self.action_offsets, firsts, lasts)
         self._image_features = None if store.image_features is None else np.asarray(store.image_features)
         self._stacked = None if store.stacked is None else MappedTable(store.stacked)
 
@@ -154,9 +157,7 @@ class Windows(Dataset[Batch]):
             IndexError: an index below 0 or not below `len(self)`.
         """
         rows, first, last, used = self._locate(indices)
-        observed, observed_pad = clip_to_episode(rows, self.observation_offsets, first, last)  # (B, O)
-        if len(self.observation_offsets) == 1:
-            observed = observed[:, 0]  # (B,)
+        observed, observed_pad = self._observed(rows, first, last)
         batch: Batch = {}
         if self._state.shape[1]:
             batch["state"] = self.spaces.encode_state(self._state.take(observed, axis=0))
@@ -164,15 +165,15 @@ class Windows(Dataset[Batch]):
             batch["image_features"] = self._image_features.take(observed, axis=0)
         elif self.store.images:
             batch["image"] = self._gather_images(observed)
-        if len(self.observation_offsets) > 1:
+        if observed_pad is not None:
             batch["observation_is_pad"] = observed_pad
         if self._chunks is None:
             batch["actions"], batch["is_pad"] = self._action.take(rows, axis=0), np.zeros(len(rows), bool)
         else:
-            batch["actions"], batch["is_pad"] = self._chunks.take(rows, first, last)
+            batch["actions"], batch["is_pad"] = self._chunks.take(rows, used)
         if self.spaces.encodes_actions:
             batch["actions"] = self.spaces.encode_actions(batch["actions"], self._state.take(rows, axis=0))
-        batch["task"] = [self.store.tasks[number] for number in self._task_index[used].tolist()]
+        batch["task"] = self._tasks.take(used).tolist()
         batch["timestep"] = rows - first
         batch["dataset_id"] = np.full(len(rows), self.dataset_id, np.int64)
         return batch
@@ -281,12 +282,22 @@ class Windows(Dataset[Batch]):
     def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
         items = np.asarray(indices, np.int64)
-        if len(items) and items.view(np.uint64).max() >= len(self):  # as such a number, one below 0 is beyond any end
-            raise IndexError(f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}.")
-        used = self._ends.searchsorted(items, side="right")
-        last = self._lasts[used]
-        rows = items - self._ends[used] + last + 1 if self.rows is None else self.rows.take(items)
-        return rows, self._firsts[used], last, used
+        # Read as a number without a sign, one below 0 is beyond any end, too.
+        used = self._ends.searchsorted(items.view(np.uint64), side="right")
+        try:
+            first, last, short = self._bounds.take(used, axis=0).T
+        except IndexError:
+            raise IndexError(
+                f"windows of {self.name!r}: expected indices 0 … {len(self) - 1}, got {indices}."
+            ) from None
+        return items + short if self.rows is None else self.rows.take(items), first, last, used
+
+    def _observed(self, rows: Int64, first: Int64, last: Int64) -> tuple[Int64, Bool | None]:
+        """(B, O) rows of the observations and whether each is a repetition; (B,) and None where it is one an item."""
+        if self._observes_itself:
+            return rows, None
+        observed, padded = clip_to_episode(rows, self.observation_offsets, first, last)
+        return (observed, padded) if len(self.observation_offsets) > 1 else (observed[:, 0], None)
 
     def _gather_images(self, rows: Int64) -> UInt8 | dict[str, UInt8]:
         """(*rows.shape, K, H, W, 3), or camera -> (*rows.shape, H, W, 3) where sizes differ."""
