@@ -17,8 +17,7 @@ import pytest
 import yaml
 
 import menura
-from menura.data import Episode, Hdf5Writer, LeRobotWriter, Reader, open_dataset
-from menura.data.tools.editing import convert
+from menura.data import Episode, Finding, Hdf5Writer, LeRobotWriter, Reader, check_dataset, convert, open_dataset
 from menura.features import CameraFeature, Features, VectorFeature
 
 Spec = dict[str, Any]
@@ -216,6 +215,25 @@ def test_a_format_is_converted_with_coded_cameras(
             assert got.shape == expected.shape
             errors = np.abs(got[:, None] - expected[None]).mean(axis=(2, 3, 4))  # (T, T) of each to each
             assert (errors.diagonal() <= errors.min(axis=1) + 0.5).all()
+
+
+@pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
+def test_what_is_found_in_data_does_not_depend_on_its_format(
+    tmp_path: Path, request: pytest.FixtureRequest, make: Any
+) -> None:
+    """These are random numbers, in which much looks wrong; but nothing that only a format could get wrong."""
+
+    def key(finding: Finding) -> tuple[Any, ...]:
+        return finding.kind, finding.severity, finding.subject, finding.places, finding.dimensions
+
+    source = open_dataset(make(tmp_path, request), project=tmp_path)
+    convert(source, tmp_path / "made", lossless=True, progress=False)
+    found, again = (check_dataset(each, cache_dir=tmp_path) for each in (source, tmp_path / "made"))
+    assert found.errors == []
+    assert list(map(key, found.findings)) == list(map(key, again.findings))
+    for finding in found.findings:
+        assert 0 < finding.confidence <= 1
+        assert finding.remedy
 
 
 @pytest.mark.parametrize("make", FORMATS[:-1], ids=lambda make: make.__name__)

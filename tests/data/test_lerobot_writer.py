@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from menura.data import Episode, LeRobotReader, LeRobotWriter, compute_statistics, open_dataset
+from menura.data import Episode, LeRobotReader, LeRobotWriter, compute_statistics, convert, open_dataset
 from menura.data import rolling as rolling_module
 from menura.errors import DataError, FeatureMismatch
 from menura.features import CameraFeature, Features, VectorFeature
@@ -144,6 +144,26 @@ def test_statistics_of_the_dataset(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.reshape(image["mean"], 3), pixels.mean(axis=(0, 1, 2)), rtol=1e-9)
     np.testing.assert_allclose(np.reshape(image["std"], 3), pixels.std(axis=(0, 1, 2)), rtol=1e-9)
     np.testing.assert_allclose(np.reshape(image["max"], 3), pixels.max(axis=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("name", ["lerobot_v3_image", "lerobot_v3_many_files", "lerobot_v3_video"])
+def test_statistics_agree_with_those_of_lerobot(tmp_path: Path, fixtures: Path, name: str) -> None:
+    """Of the same episodes, written by LeRobot and by us; the quantiles are others by definition."""
+    features = json.loads((fixtures / name / "meta/info.json").read_text())["features"]
+    theirs = json.loads((fixtures / name / "meta/stats.json").read_text())
+    made = convert(fixtures / name, tmp_path / "made", lossless=True, progress=False)
+    ours = json.loads((made / "meta/stats.json").read_text())
+    assert {"observation.state", "action", "timestamp", "frame_index", "episode_index", "index"} <= ours.keys()
+    for key in ours.keys() & theirs.keys():
+        kind = features[key]["dtype"]
+        fields, tolerance = ("min", "max", "mean", "std"), 0.01
+        if kind == "video":
+            fields = ("mean", "std")  # theirs are of the pictures before these were encoded
+        elif kind != "image":
+            assert ours[key]["count"] == theirs[key]["count"], key
+            tolerance = 1e-5 * max(1.0, np.abs(theirs[key]["max"]).max())
+        for field in fields:
+            np.testing.assert_allclose(ours[key][field], theirs[key][field], atol=tolerance, err_msg=f"{key} {field}")
 
 
 def test_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
