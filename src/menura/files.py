@@ -140,6 +140,13 @@ def recover_directory(final: str | Path) -> None:
         old.rename(final)
 
 
+def left_behind(final: str | Path) -> Path | None:
+    """The old directory where a killed `replace_directory` left it: `final` is absent then."""
+    final = Path(final)
+    old = _replaced_name(final)
+    return old if old.exists() and not final.exists() else None
+
+
 @contextmanager
 def new_directory(final: str | Path) -> Iterator[Path]:
     """A temporary directory beside `final` that takes its place when the block ends without an error."""

@@ -42,12 +42,14 @@ class Encoder:
 # coloured things in 84 x 84 pixels keep their colour (worst pixel off by 60 of 255, not 120), at the same file size.
 # A 480 x 640 frame takes 6 to 11 ms of one core by veryfast, 2.3 to 3.4 ms by ultrafast, which needs up to twice the
 # room for the same error: for a robot whose processor has more to do than to record (benchmarks/recording.py).
+# Browsers and most players show 4:2:0 alone, and other programs' h264 is mostly that.
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "libx264": Encoder("libx264", "h264", "yuv444p", {"g": "2", "crf": "14", "preset": "veryfast", "bf": "0"}),
         "libx264-ultrafast": Encoder(
             "libx264", "h264", "yuv444p", {"g": "2", "crf": "18", "preset": "ultrafast", "bf": "0"}
         ),
+        "libx264-420": Encoder("libx264", "h264", "yuv420p", {"g": "2", "crf": "14", "preset": "veryfast", "bf": "0"}),
         "libsvtav1": Encoder("libsvtav1", "av1", "yuv420p", {"g": "2", "crf": "20", "preset": "10"}),
     }
 )
@@ -58,6 +60,11 @@ def encoder(codec: str) -> Encoder:
     if codec not in ENCODERS:
         raise DataError(f"codec: expected one of {list(ENCODERS)}, got {codec!r}{did_you_mean(codec, ENCODERS) or '.'}")
     return ENCODERS[codec]
+
+
+def encoder_like(coding: tuple[str, str]) -> str | None:
+    """The first of `ENCODERS` that makes videos of this codec and pixel format; None where none does."""
+    return next((name for name, each in ENCODERS.items() if (each.name, each.pixels) == coding), None)
 
 
 class VideoEncoder:
@@ -116,19 +123,22 @@ class VideoEncoder:
         with contextlib.suppress(av.FFmpegError):
             self._container.close()
 
-    @contextlib.contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """FFmpeg's errors as ours, but those that the system raises for want of room."""
-        import av
+    def _explaining(self) -> contextlib.AbstractContextManager[None]:
+        next_step = f"Choose another codec of {list(ENCODERS)}, or video=False."
+        return explaining(self._what, self._path.parent, next_step)
 
-        try:
-            yield
-        except (av.FFmpegError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                raise OSError(error.errno, error.strerror, str(self._path.parent)) from error
-            raise DataError(
-                f"{self._what}: {error}. Choose another codec of {list(ENCODERS)}, or video=False."
-            ) from error
+
+@contextlib.contextmanager
+def explaining(what: str, directory: Path, next_step: str) -> Iterator[None]:
+    """FFmpeg's errors as ours, but those that the system raises for want of room in `directory`."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise OSError(error.errno, error.strerror, str(directory)) from error
+        raise DataError(f"{what}: {error}. {next_step}") from error
 
 
 def encode_video(path: Path, frames: Iterable[UInt8], *, fps: float, height: int, width: int, codec: str) -> None:

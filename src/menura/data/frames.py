@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.data.episode import UInt8
+from menura.data.episode import Frames, UInt8
 from menura.data.pictures import decode_picture
 from menura.data.video import iterate_frames, read_frames
 from menura.errors import DataError
+
+# Frames that are read in one go where each is asked for after the other.
+_TOGETHER = 16
 
 
 class LazyFrames:
@@ -101,6 +104,39 @@ class VideoFrames(LazyFrames):
         if self._check is not None:
             self._check()
             self._check = None
+
+
+class PickedFrames(LazyFrames):
+    """Some frames of others, in any order, still decoded only when asked for.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        numbers: (n,) which of them.
+    """
+
+    def __init__(self, frames: Frames, numbers: NDArray[np.int64]) -> None:
+        super().__init__(len(numbers), frames.shape[1], frames.shape[2])
+        self._frames = frames
+        self._numbers = numbers
+
+    @property
+    def are_pictures(self) -> bool:
+        return isinstance(self._frames, LazyFrames) and self._frames.are_pictures
+
+    def read(self, numbers: NDArray[np.int64]) -> UInt8:
+        wanted, where = np.unique(self._numbers[numbers], return_inverse=True)
+        return np.asarray(self._frames[wanted])[where]
+
+    def __iter__(self) -> Iterator[UInt8]:
+        for first in range(0, len(self), _TOGETHER):  # so that a video is not searched for every single one
+            yield from self.read(np.arange(first, min(first + _TOGETHER, len(self))))
+
+
+def part(frames: Frames, start: int, stop: int) -> Frames:
+    """Frames `start … stop - 1`; those of a video stay frames of a video."""
+    if isinstance(frames, VideoFrames):
+        return frames.part(start, stop)
+    return PickedFrames(frames, np.arange(start, stop))
 
 
 class ImageFrames(LazyFrames):

@@ -7,10 +7,43 @@ from typing import Any
 
 import numpy as np
 
-from menura.data.video import video_index
+from menura.data.video_index import VideoIndex, open_video, video_index
 from menura.errors import DataError
 
 _TIME_TOLERANCE = 1e-3  # of a frame
+
+
+def coding(path: Path) -> tuple[str, str]:
+    """The codec (`h264`, `av1`) and the pixel format of a video."""
+    with open_video(path) as container:
+        context: Any = container.streams.video[0].codec_context
+        return context.codec.canonical_name, context.pix_fmt
+
+
+def obstacle(path: Path, start: int, length: int, fps: float) -> str | None:
+    """What keeps frames `start … start + length - 1` from being copied as packets: `expected …, got …`; or None.
+
+    They must be there, at `fps`, begin with a keyframe and need no packet but their own.
+    """
+    index = video_index(path)
+    if start + length > len(index):
+        return f"expected them, got a file of {len(index)} frames. Fetch the dataset again."
+    again = "Encode it again by `menura data convert`."
+    if index.starts[start] != index.packets[start]:
+        return f"expected a keyframe first, got none. {again}"
+    if not index.stands_alone(start, start + length):
+        return f"expected frames that need no others, got some that do. {again}"
+    tick = _tick(index, fps)
+    regular = np.arange(length) * tick + index.pts[start]
+    close = tick >= 1 and abs(tick * index.time_base * fps - 1) * length <= 0.5
+    if not close or (index.pts[start : start + length] != regular).any():
+        return f"expected one frame each 1/{fps:g} s, got other times. {again}"
+    return None
+
+
+def _tick(index: VideoIndex, fps: float) -> int:
+    """The stamps from one frame to the next."""
+    return round(1 / fps / index.time_base)
 
 
 class JoinedVideo:
@@ -55,25 +88,16 @@ class JoinedVideo:
         """Adds frames `start … start + length - 1` of `source`, which this file must continue.
 
         Raises:
-            DataError: a damaged file, one without these frames at the rate, or `start` is no keyframe.
+            DataError: a damaged file, or an `obstacle`.
         """
         import av
 
-        index = video_index(source)
         what = f"{source}: frames {start} … {start + length - 1}"
-        if start + length > len(index):
-            raise DataError(f"{what}: expected them, got a file of {len(index)} frames. Fetch the dataset again.")
-        keyframe = int(np.searchsorted(index.keyframes, start))
-        if keyframe == len(index.keyframes) or index.keyframes[keyframe] != start:
-            raise DataError(f"{what}: expected a keyframe first, got none. Encode it again by `menura data convert`.")
-        stamps = index.pts[start : start + length]
-        tick = round(1 / self._fps / index.time_base)
-        regular = np.arange(length) * tick + stamps[0]
-        if tick < 1 or abs(tick * index.time_base * self._fps - 1) * length > 0.5 or (stamps != regular).any():
-            raise DataError(
-                f"{what}: expected one frame each 1/{self._fps:g} s, got other times. "
-                f"Encode it again by `menura data convert`."
-            )
+        problem = obstacle(source, start, length, self._fps)
+        if problem is not None:
+            raise DataError(f"{what}: {problem}")
+        index = video_index(source)
+        tick, stamps = _tick(index, self._fps), index.pts[start : start + length]
         shift = self.frames * tick - int(stamps[0])
         copied = 0
         with av.open(str(source)) as container:

@@ -44,12 +44,12 @@ class ChannelHistogram:
         self.counts = np.zeros((3, 256), np.int64) if counts is None else counts
         self.frames = frames
 
-    def add(self, frame: UInt8) -> None:
-        """Counts a (H, W, 3) frame, thinned to about 150 pixels a side."""
+    def add(self, frame: UInt8, times: int = 1) -> None:
+        """Counts a (H, W, 3) frame, thinned to about 150 pixels a side; `times` where it stands for so many."""
         step = max(1, max(frame.shape[:2]) // _MAX_PIXELS)
         values = frame[::step, ::step] + _CHANNELS
-        self.counts += np.bincount(values.reshape(-1), minlength=768).reshape(3, 256)
-        self.frames += 1
+        self.counts += times * np.bincount(values.reshape(-1), minlength=768).reshape(3, 256)
+        self.frames += times
 
     def merged(self, other: ChannelHistogram) -> ChannelHistogram:
         """Of the frames of both."""
@@ -64,7 +64,7 @@ class ChannelHistogram:
         return cls(np.asarray(data["counts"], np.int64), int(data["frames"]))
 
     def entry(self) -> dict[str, Any]:
-        """Statistics of the camera, each nested (3, 1, 1), in [0, 1]; exact for the thinned frames."""
+        """Statistics of the camera, each nested (3, 1, 1), in [0, 1]; exact for the thinned frames that were seen."""
         values = np.arange(256) / 255
         total = self.counts.sum(axis=1)
         mean = self.counts @ values / total

@@ -15,6 +15,7 @@ from menura.data.readers.base import Reader
 from menura.data.readers.keys import Keys
 from menura.data.readers.user import UserReader
 from menura.errors import ConfigError, DataError, did_you_mean
+from menura.files import left_behind
 
 _SPEC_KEYS = ("path", "format", "class", "args", "keys", "filter", "wrappers", "name", "weight")
 
@@ -95,6 +96,12 @@ class _Place:
         path = self.project / Path(self.given).expanduser()
         if path.exists():
             return self._read(path)
+        old = left_behind(path)
+        if old is not None:  # not moved here: whoever only reads changes nothing, and the change may be under way
+            raise DataError(
+                f"Dataset {path}: expected a directory, found none: a change in place was killed in its last moment. "
+                f"Run that command again, or bring the old one back: mv '{old}' '{path}'."
+            )
         dataset = HubDataset.of(str(self.given), self.project, Path.cwd())
         if dataset is not None:
             return self._mirrored(dataset.url, dataset.name) if self.streaming.wanted else self._fetched(dataset)

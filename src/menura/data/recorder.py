@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from menura.data.background import BackgroundEncoder
+from menura.data.copying import CopiedCamera
 from menura.data.episode import Float32, UInt8
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features, VectorFeature
@@ -25,13 +26,13 @@ class Recorded:
     """An episode whose frames are encoded; the fields are those of `Episode`.
 
     Attributes:
-        cameras: name -> its encoder, finished.
+        cameras: name -> its encoder, finished, or what was copied.
         timestamps: None where they are `frame / fps`.
     """
 
     state: Float32
     action: Float32
-    cameras: Mapping[str, BackgroundEncoder]
+    cameras: Mapping[str, BackgroundEncoder | CopiedCamera]
     task: str
     seed: int | None
     success: bool | None

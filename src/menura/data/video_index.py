@@ -70,6 +70,12 @@ class VideoIndex:
         """When the frame is shown, counted from the first one."""
         return float(self.pts[frame] - self.pts[0]) * self.time_base
 
+    def stands_alone(self, start: int, stop: int) -> bool:
+        """Whether frames `start … stop - 1`, one or more, can be cut out: the packets from a keyframe on, no other."""
+        packets = self.packets[start:stop]
+        together = int(packets.max() - packets.min()) + 1 == stop - start
+        return together and self.starts[start] == packets.min() and int(self.starts[start:stop].min()) == packets.min()
+
     def runs(self, frames: Int64) -> list[Run]:
         """How the increasing `frames`, one or more, are decoded: a run ends where a seek spares work."""
         starts, ends = self.starts[frames], np.maximum.accumulate(self.packets[frames])

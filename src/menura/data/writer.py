@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from menura.data.background import BackgroundEncoder
+from menura.data.copying import CopiedCamera, CopiedVideo, copyable
 from menura.data.encoding import encoder
 from menura.data.episode import Episode, Frames, UInt8
+from menura.data.frames import VideoFrames
 from menura.data.lerobot_stats import ChannelHistogram, vector_entry
 from menura.data.lerobot_tables import (
     bookkeeping_columns,
@@ -33,6 +36,7 @@ from menura.data.recorder import TIME_TOLERANCE, Recorded, Recorder
 from menura.data.rolling import chunk_and_file
 from menura.data.sinks import FrameSink, PngFrames, VideoFile
 from menura.data.statistics import StatisticsBuilder
+from menura.data.threads import available_cores, in_threads
 from menura.data.written import Written, nothing_written, remove_leftovers, take_up
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
@@ -58,8 +62,11 @@ class LeRobotWriter:
         robot: `robot_type` of the dataset; the features' own when not given.
         video: cameras as mp4 files; else as PNG in the data files, lossless, an episode of them in memory.
         codec: `libx264` (4:4:4; fast to write and to read), `libx264-ultrafast` (a third of the processor time, up to
-            twice the size) or `libsvtav1`.
+            twice the size), `libx264-420` (for browsers and other players) or `libsvtav1` (as LeRobot writes).
         resume: go on with a dataset that this class wrote; what was left unfinished in it is removed.
+
+    Attributes:
+        encoded_again: videos given to `add_episode` that could not be copied.
 
     Raises:
         DataError: a directory that is not empty or that another writer holds, an unknown codec, a damaged dataset.
@@ -81,6 +88,7 @@ class LeRobotWriter:
         encoder(codec)  # known?
         self.root = Path(root).expanduser().resolve()
         self.features = features
+        self.encoded_again = 0
         self._codec = codec if video else None
         self._robot = robot or features.robot
         self._specs = feature_specs(features, self._codec)
@@ -117,15 +125,25 @@ class LeRobotWriter:
         Raises:
             DataError: the writer is finalized, or another episode is under way.
         """
-        if not self._lock.is_locked:
-            raise DataError(f"LeRobotWriter: {self.root} is finalized. Open it again by resume=True.")
+        return self._begin(task, seed, {})
+
+    def _begin(self, task: str, seed: int | None, copied: Mapping[str, CopiedCamera]) -> Recorder:
+        """`begin` with some cameras there already, so that no frames of them are taken."""
+        self._require_open()
         self._require_idle()
         cameras: dict[str, BackgroundEncoder] = {}
+        encoded = {name: camera for name, camera in self.features.cameras.items() if name not in copied}
         self._recorder = Recorder(
-            self.features, f"Episode {len(self)}", task, seed, cameras=cameras, keep=self._keep, ended=self._ended
+            replace(self.features, cameras=encoded),
+            f"Episode {len(self)}",
+            task,
+            seed,
+            cameras=cameras,
+            keep=lambda recorded: self._keep(replace(recorded, cameras={**recorded.cameras, **copied})),
+            ended=self._ended,
         )
         try:
-            for name in self.features.cameras:
+            for name in encoded:
                 cameras[name] = self._camera(name)
         except BaseException:
             self._recorder.discard()
@@ -135,13 +153,17 @@ class LeRobotWriter:
     def add_episode(self, episode: Episode) -> None:
         """Adds an episode; it is on disk when this returns, and nothing of it is in the dataset when this raises.
 
+        The frames of a camera that are a stretch of a video of the same codec and pixel format are not encoded again,
+        where they can be cut out (`menura.data.copying`); every pixel stays.
+
         Raises:
             FeatureMismatch: its widths, cameras, sizes or rate are not the dataset's.
             DataError: a value that is not finite, or times that are not `frame / fps` (the format cannot keep others).
         """
+        self._require_open()
         self._require_match(episode)
-        with self.begin(task=episode.task, seed=episode.seed) as recorder:
-            images = {name: _one_by_one(frames) for name, frames in episode.images.items()}
+        with self._copied(episode) as copied, self._begin(episode.task, episode.seed, copied) as recorder:
+            images = {name: _one_by_one(frames) for name, frames in episode.images.items() if name not in copied}
             for state, action in zip(episode.state, episode.action, strict=True):
                 seen = {name: next(frames) for name, frames in images.items()}
                 recorder.append(state=state, action=action, images=seen)
@@ -165,6 +187,10 @@ class LeRobotWriter:
 
     # One episode
 
+    def _require_open(self) -> None:
+        if not self._lock.is_locked:
+            raise DataError(f"LeRobotWriter: {self.root} is finalized. Open it again by resume=True.")
+
     def _require_idle(self) -> None:
         if self._recorder is not None:
             raise DataError(f"LeRobotWriter: episode {len(self)} is under way. Save or discard it first.")
@@ -176,10 +202,38 @@ class LeRobotWriter:
         height, width = self.features.cameras[name].height, self.features.cameras[name].width
         sink: FrameSink = PngFrames()
         if self._codec is not None:
-            chunk, file = chunk_and_file(len(self))
-            path = self.root / VIDEO_PATH.format(video_key=camera_key(name), chunk_index=chunk, file_index=file)
+            path = self._video_path(name)
             sink = VideoFile(path, fps=self.features.fps, height=height, width=width, codec=self._codec)
         return BackgroundEncoder(sink, height, width, f"Episode {len(self)}, camera {name!r}")
+
+    def _video_path(self, name: str) -> Path:
+        """Of the next episode."""
+        chunk, file = chunk_and_file(len(self))
+        return self.root / VIDEO_PATH.format(video_key=camera_key(name), chunk_index=chunk, file_index=file)
+
+    @contextlib.contextmanager
+    def _copied(self, episode: Episode) -> Iterator[dict[str, CopiedCamera]]:
+        """The cameras of an episode that need not be encoded; what is not put in its place in the block is removed."""
+        fps, cameras = self.features.fps, self.features.cameras
+        copied: dict[str, CopiedCamera] = {}
+
+        def copy(name: str) -> None:
+            frames, camera = episode.images[name], cameras[name]
+            if self._codec is None or frames.shape[1:] != (camera.height, camera.width, 3):
+                return
+            found = copyable(frames, fps=fps, codec=self._codec)
+            if found is not None:
+                copied[name] = CopiedCamera.of(found, self._video_path(name), fps)
+
+        try:
+            if episode.images.keys() == cameras.keys():
+                in_threads(copy, list(cameras), available_cores())
+            videos = [name for name, frames in episode.images.items() if isinstance(frames, VideoFrames)]
+            self.encoded_again += len(set(videos) - set(copied))
+            yield copied
+        finally:
+            for camera in list(copied.values()):
+                camera.sink.abandon()
 
     def _require_match(self, episode: Episode) -> None:
         """What a frame alone cannot tell."""
@@ -213,7 +267,8 @@ class LeRobotWriter:
             **{key: vector_column(rows, self._schema.field(key).type) for key, rows in vectors.items()},
             **_picture_columns(recorded),
         }
-        videos = [camera.sink for camera in recorded.cameras.values() if isinstance(camera.sink, VideoFile)]
+        sinks = [camera.sink for camera in recorded.cameras.values()]
+        videos = [sink for sink in sinks if isinstance(sink, (VideoFile, CopiedVideo))]
         with contextlib.ExitStack() as undo:
             for video in videos:
                 undo.callback(video.path.unlink, missing_ok=True)

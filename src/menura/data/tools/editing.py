@@ -12,11 +12,12 @@ from menura.data.concatenation import Concatenation
 from menura.data.formats import recognise
 from menura.data.opening import open_dataset
 from menura.data.readers.base import Reader
-from menura.data.tools.writing import WRITERS, write_dataset, written_in_place
+from menura.data.tools.writing import UNFINISHED, WRITERS, claim, write_dataset, written_in_place
 from menura.data.wrappers.rename import Rename
 from menura.data.wrappers.select import Select
 from menura.data.wrappers.trim import Trim
 from menura.errors import ConfigError, DataError, did_you_mean
+from menura.files import recover_directory
 
 Source = str | Path | Mapping[str, Any] | Reader
 
@@ -65,18 +66,21 @@ def split(
 
     Args:
         source: as `open_dataset` takes it.
-        output_dir: of all parts.
+        output_dir: of all parts; new or empty; after an interruption the same call goes on.
         parts: name -> the numbers of its episodes, or its share of them; shares are drawn at random and sum to 1.
         seed: of the draw.
 
     Raises:
         ConfigError: shares that do not sum to 1, an episode in two parts, a part without any.
     """
-    reader = open_dataset(source)
-    return [
-        write_dataset(Select(reader, episodes), Path(output_dir) / name, to=to, progress=progress, **encoding)
-        for name, episodes in _parts(parts, len(reader), seed).items()
-    ]
+    reader, directory = open_dataset(source), Path(output_dir).expanduser()
+    chosen = _parts(parts, len(reader), seed)
+    claim(directory, reader, [chosen, to, encoding])
+    for name, episodes in chosen.items():
+        if not _is_whole(directory / name):
+            write_dataset(Select(reader, episodes), directory / name, to=to, progress=progress, **encoding)
+    (directory / UNFINISHED).unlink()
+    return [directory / name for name in chosen]
 
 
 def trim(
@@ -156,6 +160,8 @@ def _edit(
     encoding: Mapping[str, Any],
 ) -> Path:
     """Writes what `change` makes of the source: as a LeRobotDataset elsewhere, or in its place in its own format."""
+    if in_place and isinstance(source, (str, Path)):
+        recover_directory(Path(source).expanduser())  # what another change left that was killed in its last moment
     reader = change(open_dataset(source))
     if not in_place:
         if output_dir is None:
@@ -170,6 +176,11 @@ def _edit(
     with written_in_place(path) as temporary:
         write_dataset(reader, temporary, to=format, progress=progress, **encoding)
     return path
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether a dataset was written here to its end."""
+    return directory.exists() and any(directory.iterdir()) and not (directory / UNFINISHED).exists()
 
 
 def _parts(parts: Mapping[str, float | Sequence[int]], total: int, seed: int) -> dict[str, list[int]]:
