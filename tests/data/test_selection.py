@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from menura.config import load_task
-from menura.data import Episode, compute_statistics, open_dataset, windows
+from menura.data import Episode, EpochSampler, Mixture, compute_statistics, open_dataset, windows
 from menura.data.motion import Motion
 from menura.data.selection import Filter, require_names
 from menura.errors import ConfigError, DataError
@@ -146,6 +146,29 @@ def test_split_and_pickle_keep_the_filter(filtered):
         batch = part.__getitems__(range(len(part)))
         assert set(batch["timestep"] % 3) == {0}
         assert {int(value) for value in batch["state"][:, 1]} == set(part.episodes.tolist())
+
+
+def test_ranks_share_the_frames_that_are_left(filtered):
+    """Alone and in a mixture: no frame of one twice, none that was filtered out."""
+
+    class Others(Recorded):
+        name = "others"
+
+    some = filtered({"frames": "timestep % 3 == 1"})
+    others = filtered({"episodes": [0, 1], "frames": "timestep > 3"}, Others())
+    alone = [list(EpochSampler(some, seed=2, rank=rank, world_size=3, drop_last=False)) for rank in range(3)]
+    assert sorted(item for items in alone for item in items) == list(range(len(some)))
+    batch = some.__getitems__([item for items in alone for item in items])
+    assert set(batch["timestep"] % 3) == {1}
+    mixture = Mixture([some, others], [2, 1])
+    ranks = [list(EpochSampler(mixture, seed=2, rank=rank, world_size=3, drop_last=False)) for rank in range(3)]
+    drawn = [index for indices in ranks for index in indices]
+    assert sorted(drawn) == list(range(len(mixture)))
+    batch = mixture.__getitems__(drawn)
+    first = batch["dataset_id"] == 0
+    assert abs(int(first.sum()) - 2 * len(mixture) / 3) <= 1
+    assert set(batch["timestep"][first] % 3) == {1}
+    assert batch["timestep"][~first].min() == 4
 
 
 @pytest.mark.parametrize(

@@ -235,3 +235,18 @@ def test_shards_are_the_files_of_an_episode(fixtures: Path, make_reader: Callabl
         for b in range(len(reader)):
             assert (shards[a] == shards[b]) == (by_file[a] == by_file[b])
     assert make_reader([3, 4]).shards().tolist() == [0, 1]
+
+
+def test_a_filter_by_frames_holds_in_a_stream_on_every_rank(remote: str, tmp_path: Path) -> None:
+    reader = open_dataset(remote, cache_dir=tmp_path / "cache")
+    options: dict[str, Any] = {"store": "stream", "cache_dir": tmp_path / "cache", "progress": False}
+    wanted = {"episodes": "index != 2", "frames": "timestep % 3 == 1"}
+    some = windows(reader, **OFFSETS, filter=wanted, **options)
+    assert 0 < len(some) < len(windows(reader, **OFFSETS, **options))
+    for rank in range(2):
+        for batch in Stream(some, 4, seed=1, buffer=12, rank=rank, world_size=2):
+            assert set(batch["timestep"] % 3) == {1}
+    items = [list(ShardOrder(some, 4, seed=1, buffer=12, rank=rank, world_size=2)) for rank in range(2)]
+    assert not set(items[0]) & set(items[1])
+    assert {some.episode_of(item) for rank in items for item in rank} <= set(some.episodes.tolist())
+    assert 2 not in some.episodes
