@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import time
-from types import SimpleNamespace
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -50,6 +49,7 @@ def main(descriptor: int) -> None:
 
 def small_policy(features: Any) -> Any:
     """A state MLP of chunk 8 that was never trained, and so runs to the step limit."""
+    from menura.config import ProcessorConfig
     from menura.meta_policy import MetaPolicy
     from menura.policies.contract import build_policy
     from menura.policies.mlp.modeling_mlp import MLPPolicy
@@ -61,9 +61,8 @@ def small_policy(features: Any) -> Any:
         return Rows(zeros, 1e-3 * ones, -ones, ones, -ones, ones)
 
     policy = build_policy(MLPPolicy, {"chunk_size": 8, "n_action_steps": 8, "hidden_size": 256}, features)
-    config = SimpleNamespace(state="zscore", action="zscore", state_mask=None, action_mask=None, resize="stretch")
     statistics = {"none": {"state": rows(features.state_dim), "action": rows(features.action_dim)}}
-    return MetaPolicy(policy, Processor.build(config, features, statistics, policy.config))
+    return MetaPolicy(policy, Processor.build(ProcessorConfig(), features, statistics, policy.config))
 
 
 def run() -> None:
