@@ -54,7 +54,7 @@ class Times:
                 rate = float(np.median(self._rates))
                 everywhere = len(places) == self._episodes
                 message = f"timestamps say {rate:.4g} frames per second, the dataset {self._fps:g}"
-                remedy = "Say the true fps: a policy acts as fast as its data say they were recorded."
+                remedy = "Say the true fps (wrapper DeclareFeatures): a policy acts as fast as its data say."
                 where = () if everywhere else places
                 yield Finding("wrong_fps", "warning", message, remedy, 0.9, where)
             elif kind == "gap":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
+from menura.data.episode import Episode
 from menura.data.readers.base import Reader
 from menura.data.wrappers.base import Wrapper
 from menura.errors import FeatureMismatch, did_you_mean
@@ -27,6 +28,7 @@ class DeclareFeatures(Wrapper):
         control_type: `abs` or `delta`.
         state, action: as above.
         robot: what was driven, in one word.
+        fps: the true rate, where the files say another; the timestamps are `frame / fps` then.
 
     Raises:
         FeatureMismatch: something that cannot be given, or that does not fit the dimensions there are.
@@ -40,8 +42,12 @@ class DeclareFeatures(Wrapper):
         state: Mapping[str, Any] | None = None,
         action: Mapping[str, Any] | None = None,
         robot: str | None = None,
+        fps: float | None = None,
     ) -> None:
         super().__init__(reader)
+        if fps is not None and not 0 < fps < float("inf"):
+            raise FeatureMismatch(f"DeclareFeatures.fps: expected steps per second > 0, got {fps}.")
+        self._fps = fps
         features = reader.features
         _require_known("control_space", control_space, get_args(ControlSpace))
         _require_known("control_type", control_type, get_args(ControlType))
@@ -54,7 +60,12 @@ class DeclareFeatures(Wrapper):
             control_space=control_space or features.control_space,
             control_type=control_type or features.control_type,
             robot=robot or features.robot,
+            fps=float(fps or features.fps),
         )
+
+    def episode(self, index: int) -> Episode:
+        episode = self.reader.episode(index)
+        return episode if self._fps is None else replace(episode, fps=self._fps, timestamps=None)
 
 
 def _declared(what: str, feature: VectorFeature, said: Mapping[str, Any]) -> VectorFeature:
