@@ -19,9 +19,10 @@ RenderMode = Literal["fast", "full"]
 
 #: Representation -> how many numbers it has. Quaternions say their order; `6d` are the first two columns of the matrix,
 #: one after the other (Zhou et al. 2019, https://arxiv.org/abs/1812.07035); `euler_xyz` turns about fixed axes x, y, z,
-#: `euler_XYZ` about the body's own (scipy's convention).
+#: `euler_XYZ` about the body's own (scipy's convention). `angle` is that of a joint which turns without end: radians
+#: about its one axis.
 ROTATIONS: Mapping[str, int] = MappingProxyType(
-    {"quat_wxyz": 4, "quat_xyzw": 4, "axis_angle": 3, "euler_xyz": 3, "euler_XYZ": 3, "6d": 6, "matrix": 9}
+    {"quat_wxyz": 4, "quat_xyzw": 4, "axis_angle": 3, "euler_xyz": 3, "euler_XYZ": 3, "6d": 6, "matrix": 9, "angle": 1}
 )
 
 

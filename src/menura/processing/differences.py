@@ -155,6 +155,12 @@ def _rotation_of_state(rotation: Rotation, state: VectorFeature, declared: Mappi
             f"Say which (action_reference: {{{first}: …}}), declare the state's (wrapper DeclareFeatures), or leave "
             "the action's absolute (absolute_names)."
         )
+    if "angle" in (kinds := {rotation.representation, found[0].representation}) and len(kinds) > 1:
+        raise FeatureMismatch(
+            f"relative and delta actions: expected a joint's angle for a joint's angle, got {list(rotation.names)} as "
+            f"{rotation.representation} of the action and {list(found[0].names)} as {found[0].representation} of the "
+            "state. Declare them alike (wrapper DeclareFeatures), or say another action_reference."
+        )
     return found[0]
 
 

@@ -36,7 +36,7 @@ class Representation:
 
     Args:
         feature: what the vectors mean.
-        target: one of `menura.features.ROTATIONS`.
+        target: one of `menura.features.ROTATIONS` that can say any rotation: not `angle`.
 
     Attributes:
         source, feature: what the vectors mean before and after.
@@ -51,6 +51,11 @@ class Representation:
             raise FeatureMismatch(
                 f"rotations as {target}: expected a feature that says which dimensions are a rotation, got none in "
                 f"{list(feature.names)}. Say it with the wrapper DeclareFeatures."
+            )
+        if target == "angle":
+            raise FeatureMismatch(
+                f"rotations as angle: expected a representation that can say any rotation, got one of a single joint. "
+                f"Take one of {[name for name in ROTATIONS if name != target]}."
             )
         self.source = feature
         self.target = known_representation(target)

@@ -1,10 +1,12 @@
 """Rotations of vectors: between representations, and composed instead of subtracted. Torch-free.
 
 Whatever this module answers is canonical: quaternions have length 1 and w ≥ 0 (where w = 0, the first of x, y, z that
-is not 0 is positive), axis-angle vectors are no longer than pi, `6d` and `matrix` are orthonormal. What it is given
-need not be: a quaternion may have any length, `6d` is made orthonormal by Gram-Schmidt (Zhou et al. 2019,
-https://arxiv.org/abs/1812.07035, section B), `matrix` becomes the nearest rotation (Levinson et al. 2020,
+is not 0 is positive), axis-angle vectors are no longer than pi, `6d` and `matrix` are orthonormal, an `angle` is within
+pi of 0. What it is given need not be: a quaternion may have any length, `6d` is made orthonormal by Gram-Schmidt (Zhou
+et al. 2019, https://arxiv.org/abs/1812.07035, section B), `matrix` becomes the nearest rotation (Levinson et al. 2020,
 https://arxiv.org/abs/2006.14616). So a policy's answer is always a rotation.
+
+The one axis of an `angle` counts as z; what is made an `angle` keeps its turn about z alone.
 
 A difference of two rotations is taken in the fixed frame that both are expressed in (the robot's base):
 `difference(a, b)` is the D of a = D · b. It belongs to differences of positions in that same frame.
@@ -32,6 +34,7 @@ Float64 = NDArray[np.float64]
 
 # Below this, a column of `6d` or a quaternion is no direction but rounding.
 _TINY = 1e-12
+_AXIS = np.array([0.0, 0.0, 1.0])  # of an `angle`
 _INVERSE = np.array([-1.0, -1.0, -1.0, 1.0])  # of x, y, z, w
 
 
@@ -149,6 +152,8 @@ def _to_rotation(x: NDArray[Any], representation: str) -> Rotation | None:
         return Rotation.from_quat(flat if representation == "quat_xyzw" else np.roll(flat, -1, axis=1))
     if representation == "axis_angle":
         return Rotation.from_rotvec(flat)
+    if representation == "angle":
+        return Rotation.from_rotvec(flat * _AXIS)
     if representation.startswith("euler"):
         return Rotation.from_euler(representation.removeprefix("euler_"), flat)
     matrix = _gram_schmidt(flat) if representation == "6d" else _nearest(flat.reshape(-1, 3, 3))
@@ -164,6 +169,9 @@ def _from_rotation(rotation: Rotation | None, representation: str) -> Float64:
         return quaternion if representation == "quat_xyzw" else np.roll(quaternion, 1, axis=1)
     if representation == "axis_angle":
         return cast(Float64, rotation.as_rotvec())
+    if representation == "angle":
+        quaternion = rotation.as_quat(canonical=True)
+        return 2 * np.arctan2(quaternion[:, 2:3], quaternion[:, 3:])
     if representation.startswith("euler"):
         with warnings.catch_warnings():  # gimbal lock: the third angle is 0 then, and the rotation is right
             warnings.filterwarnings("ignore", message="Gimbal lock", category=UserWarning)

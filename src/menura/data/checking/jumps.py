@@ -150,7 +150,8 @@ class Wraps:
                 "wrap",
                 "warning",
                 f"goes on at its other end, {'360 degrees' if turn > 100 else '2 pi'} away",
-                "Unwrap it (numpy.unwrap over each episode), or give the orientation as 6d (wrapper ConvertRotations).",
+                "Of a joint that turns without end, declare the rotation, representation angle (wrapper "
+                "DeclareFeatures); give an orientation as 6d (wrapper ConvertRotations).",
                 0.95 if units and units[dimension] in _TURNS else 0.8,
                 places,
                 feature=feature,
