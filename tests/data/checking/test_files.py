@@ -231,4 +231,4 @@ def test_one_finding_for_many_episodes(clean: Clean, check: Callable[..., Report
 def test_what_was_left_out_is_said(clean: Clean, takes_reader: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("menura.data.checking.check.PICKED", 40)
     report = check_dataset(takes_reader(clean()), cache_dir=tmp_path)
-    assert report.seen == ("one frame in 5 of 2 of 8 episodes (--full looks at all)",)
+    assert report.seen == ("one picture in 5 of 2 of 8 episodes (--full looks at all)",)

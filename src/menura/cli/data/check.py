@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json as json_
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +15,14 @@ import typer
 from menura.cli.data.options import Args, Format, Json, Keys, Source, Wrappers, opened
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.text import Text
 
-    from menura.data.checking import Report
+    from menura.data.checking import Finding, Report
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_INDENT = len("warning  ")
+# As `menura.data.checking.remedies` writes them.
+_COMMAND, _EPISODES = "menura data ", " --episodes "
 
 
 def check(
@@ -35,39 +42,69 @@ def check(
     if json:
         typer.echo(json_.dumps(report.to_dict(), indent=2))
     else:
-        _show(report)
+        _show(report, source)
     if report.errors:
         raise typer.Exit(1)
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, source: str) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if report.findings:
-        console.print(_table(report))
-    for line in _closing(report):
-        console.print(line, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True)  # wrapped below, so that a command stays one line to be copied
+    for line in _lines(report, source, console.width):
+        console.print(line)
+    for closing in _closing(report):
+        console.print(closing, markup=False)
 
 
-def _table(report: Report) -> Table:
+def _lines(report: Report, source: str, width: int) -> Iterator[Text]:
     """One block a kind of fault, worst first: each finding, then how to mend it."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=True, header_style="bold", box=None, pad_edge=False)
-    for title in ("", "fault", "what", "where", "sure"):
-        table.add_column(title, no_wrap=title in ("", "fault", "sure"))
-    findings = sorted(report.findings, key=lambda finding: [each.kind for each in report.findings].index(finding.kind))
-    for kind, group in groupby(findings, key=lambda finding: finding.kind):
-        block = list(group)
-        for number, finding in enumerate(block):
-            what = f"{finding.subject}: {finding.message}" if finding.subject else finding.message
-            severity = Text(finding.severity, style=_COLOURS[finding.severity])
-            name = kind if number == 0 else ""
-            table.add_row(severity, name, Text(what), Text(finding.where), f"{finding.confidence:.0%}")
-        table.add_row("", "", Text(block[0].remedy, style="dim"), "", "", end_section=True)
-    return table
+    kinds = [finding.kind for finding in report.findings]
+    for kind, block in groupby(
+        sorted(report.findings, key=lambda each: kinds.index(each.kind)), lambda each: each.kind
+    ):
+        findings = list(block)
+        for finding in findings:
+            what = ": ".join(part for part in (kind, finding.subject, finding.message) if part)
+            first, *rest = _wrapped(what, width)
+            severity = Text(f"{finding.severity:<{_INDENT}}", style=_COLOURS[finding.severity])
+            yield severity + Text(first[_INDENT:], style="default")
+            yield from map(Text, rest)
+            yield from map(Text, _wrapped(f"{finding.where}; {finding.confidence:.0%} sure", width))
+        advice, commands = _remedy(findings)
+        yield from (Text(line, style="dim") for line in _wrapped(advice, width))
+        yield from (Text(" " * _INDENT + _pasted(command, source), style="dim") for command in commands)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    indent = " " * _INDENT
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _remedy(findings: Sequence[Finding]) -> tuple[str, list[str]]:
+    """Advice on findings of one kind, and the commands: one that leaves out the episodes of all of them."""
+    advices, commands = zip(*(_parted(finding.remedy) for finding in findings), strict=True)
+    distinct = [command for command in dict.fromkeys(commands) if command]
+    if len(distinct) > 1 and all(_EPISODES in command for command in distinct):
+        shared = distinct[0].partition(_EPISODES)[0]
+        episodes = dict.fromkeys(",".join(command.partition(_EPISODES)[2] for command in distinct).split(","))
+        distinct = [shared + _EPISODES + ",".join(episodes)]
+    return " ".join(dict.fromkeys(advices)), distinct
+
+
+def _parted(remedy: str) -> tuple[str, str]:
+    """What a remedy says, and the command it ends with."""
+    advice, command, rest = remedy.partition(_COMMAND)
+    return advice, command + rest
+
+
+def _pasted(command: str, source: str) -> str:
+    """The command for this very dataset, to be copied."""
+    path = Path(source)
+    mended = (path.parent if path.exists() else Path()) / f"{path.name.partition('.')[0] or path.name}_mended"
+    return command.replace("SRC", shlex.quote(source)).replace("DST", shlex.quote(str(mended)))
 
 
 def _counted(count: int, what: str) -> str:

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.data.options import Codec, InPlace, Lossless, OtherDir, Source, encoding, numbers
+from menura.cli.data.options import (
+    Args,
+    Codec,
+    Format,
+    InPlace,
+    Keys,
+    Lossless,
+    OtherDir,
+    Source,
+    as_it_lies,
+    encoding,
+    numbers,
+)
 
 
 def delete(
@@ -14,6 +26,9 @@ def delete(
     episodes: Annotated[str, typer.Option("--episodes", help="Which: 3,7,10-12.")],
     output_dir: OtherDir = None,
     in_place: InPlace = False,
+    format: Format = None,
+    keys: Keys = None,
+    args: Args = None,
     codec: Codec = None,
     lossless: Lossless = False,
 ) -> None:
@@ -21,4 +36,5 @@ def delete(
     from menura.data.tools.editing import delete as delete_
 
     chosen = numbers("episodes", episodes)
-    typer.echo(delete_(source, output_dir, episodes=chosen, in_place=in_place, **encoding(codec, lossless)))
+    dataset = as_it_lies(source, format, keys, args)
+    typer.echo(delete_(dataset, output_dir, episodes=chosen, in_place=in_place, **encoding(codec, lossless)))

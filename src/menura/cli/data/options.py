@@ -40,6 +40,12 @@ def opened(
     return open_dataset(dataset_spec(source, format, keys, args, filter, wrappers))
 
 
+def as_it_lies(source: str, format: str | None, keys: str | None, args: str | None) -> str | dict[str, Any]:
+    """A path where nothing more is said: such a dataset may be changed in its place."""
+    spec = dataset_spec(source, format, keys, args)
+    return spec if format or keys or args else source
+
+
 def dataset_spec(
     source: str,
     format: str | None,

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.data.options import Codec, InPlace, Lossless, OtherDir, Source, encoding, pairs
+from menura.cli.data.options import (
+    Args,
+    Codec,
+    Format,
+    InPlace,
+    Keys,
+    Lossless,
+    OtherDir,
+    Source,
+    as_it_lies,
+    encoding,
+    pairs,
+)
 
 _Pairs = list[str] | None
 
@@ -21,6 +33,9 @@ def rename(
         _Pairs, typer.Option("--tasks", help="An instruction: old=new; =new gives one to episodes without.")
     ] = None,
     in_place: InPlace = False,
+    format: Format = None,
+    keys: Keys = None,
+    args: Args = None,
     codec: Codec = None,
     lossless: Lossless = False,
 ) -> None:
@@ -28,7 +43,7 @@ def rename(
     from menura.data.tools.editing import rename as rename_
 
     renamed = rename_(
-        source,
+        as_it_lies(source, format, keys, args),
         output_dir,
         state=pairs("state", state),
         action=pairs("action", action),

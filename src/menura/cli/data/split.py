@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.data.options import Codec, Lossless, OutputDir, Source, To, encoding, pairs
+from menura.cli.data.options import (
+    Args,
+    Codec,
+    Format,
+    Keys,
+    Lossless,
+    OutputDir,
+    Source,
+    To,
+    as_it_lies,
+    encoding,
+    pairs,
+)
 
 
 def split(
@@ -15,6 +27,9 @@ def split(
     parts: Annotated[str, typer.Option("--parts", help="Shares that sum to 1: train=0.9,val=0.1.")],
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of episodes.")] = 0,
     to: To = "lerobot",
+    format: Format = None,
+    keys: Keys = None,
+    args: Args = None,
     codec: Codec = None,
     lossless: Lossless = False,
 ) -> None:
@@ -26,5 +41,6 @@ def split(
         shares = {name: float(share) for name, share in pairs("parts", parts.split(",")).items()}
     except ValueError as error:
         raise ConfigError(f"--parts: expected shares such as train=0.9,val=0.1, got {parts!r}.") from error
-    for directory in split_(source, output_dir, shares, seed=seed, to=to, **encoding(codec, lossless)):
+    dataset = as_it_lies(source, format, keys, args)
+    for directory in split_(dataset, output_dir, shares, seed=seed, to=to, **encoding(codec, lossless)):
         typer.echo(directory)

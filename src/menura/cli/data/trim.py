@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from menura.cli.data.options import Codec, InPlace, Lossless, OtherDir, Source, encoding
+from menura.cli.data.options import Args, Codec, Format, InPlace, Keys, Lossless, OtherDir, Source, as_it_lies, encoding
 
 
 def trim(
@@ -18,6 +18,9 @@ def trim(
         bool, typer.Option("--idle", help="What lies before the first and after the last movement.")
     ] = False,
     in_place: InPlace = False,
+    format: Format = None,
+    keys: Keys = None,
+    args: Args = None,
     codec: Codec = None,
     lossless: Lossless = False,
 ) -> None:
@@ -25,4 +28,5 @@ def trim(
     from menura.data.tools.editing import trim as trim_
 
     options = encoding(codec, lossless)
-    typer.echo(trim_(source, output_dir, start=start, stop=stop, idle=idle, in_place=in_place, **options))
+    dataset = as_it_lies(source, format, keys, args)
+    typer.echo(trim_(dataset, output_dir, start=start, stop=stop, idle=idle, in_place=in_place, **options))

@@ -73,7 +73,7 @@ class Cameras:
                 "black_camera",
                 "warning",
                 f"one colour, in {self._black.episodes(camera)} of {self._looked[camera]} episodes looked at",
-                f"Check the camera; leave them out ({delete(places)}), or the camera with `keys`.",
+                f"Check the camera; leave it out with `keys`, or these episodes: {delete(places)}",
                 0.95,
                 places,
                 camera=camera,

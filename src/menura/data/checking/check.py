@@ -156,7 +156,9 @@ class _Checking:
                 self._bar.advance(task)
         if not names or self._pictures == "all":
             return []
-        return [f"one frame in {stride} of {len(episodes)} of {len(self._reader)} episodes (--full looks at all)"]
+        count = len(self._reader)
+        which = "every episode" if len(episodes) == count else f"{len(episodes)} of {count} episodes"
+        return [f"one picture in {stride} of {which} (--full looks at all)"]
 
     def _picked(self) -> tuple[int, NDArray[np.int64]]:
         """(every how many frames, of which episodes)."""

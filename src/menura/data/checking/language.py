@@ -29,7 +29,8 @@ class Language:
             "no_language",
             "warning",
             f"{len(self._silent)} of {self._episodes} episodes have no instruction",
-            "Give them one, or train a policy that does not read `task`.",
+            "Train a policy that does not read `task`, or give them an instruction in words: "
+            "menura data rename SRC -o DST --tasks '=…'",
             1.0,
             tuple(map(Place, self._silent)) if some else (),
         )

@@ -121,7 +121,10 @@ def delete(
 
     def without(reader: Reader) -> Reader:
         doomed = Select(reader, episodes).episodes  # a number that is not there is refused
-        return Select(reader, np.setdiff1d(np.arange(len(reader)), doomed))
+        left = np.setdiff1d(np.arange(len(reader)), doomed)
+        if not len(left):
+            raise DataError(f"{reader.name!r}: expected some of its {len(reader)} episodes to be left, got none.")
+        return Select(reader, left)
 
     return _edit(source, output_dir, without, in_place, progress, encoding)
 
@@ -165,10 +168,12 @@ def _edit(
     reader = change(open_dataset(source))
     if not in_place:
         if output_dir is None:
-            raise ConfigError("output_dir: expected a directory, got none. Say where to write, or in_place.")
+            raise ConfigError("output_dir: expected a directory, got none. Say where to write (-o), or in_place.")
         return write_dataset(reader, output_dir, progress=progress, **encoding)
     if output_dir is not None or not isinstance(source, (str, Path)):
-        raise ConfigError("in_place: expected the path of a dataset and no output_dir. Leave one of the two out.")
+        raise ConfigError(
+            "in_place: expected the path of a dataset, and no output_dir, format, keys or args. Leave those out, or it."
+        )
     path = Path(source).expanduser()
     format = recognise(path)
     if format not in WRITERS:
@@ -187,14 +192,18 @@ def _parts(parts: Mapping[str, float | Sequence[int]], total: int, seed: int) ->
     """Part -> its episodes, in order."""
     shares = {name: float(share) for name, share in parts.items() if isinstance(share, (int, float))}
     if shares and (len(shares) < len(parts) or abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0):
-        raise ConfigError(f"parts: expected shares > 0 that sum to 1, or episodes of every part, got {dict(parts)}.")
+        got = ", ".join(f"{name}={share}" for name, share in parts.items())
+        raise ConfigError(f"parts: expected shares > 0 that sum to 1, or episodes of every part, got {got}.")
     if shares:
         order = np.random.default_rng(seed).permutation(total)
         ends = np.round(np.cumsum(list(shares.values())) * total).astype(int)
         chosen = {name: sorted(order[a:b].tolist()) for name, a, b in zip(shares, [0, *ends], ends, strict=False)}
     else:
         chosen = {name: [int(number) for number in numbers] for name, numbers in parts.items()}  # type: ignore[union-attr]
+    empty = next((name for name, numbers in chosen.items() if not numbers), None)
+    if empty is not None:
+        raise ConfigError(f"parts: expected episodes in every part, got none in {empty!r}, of {total} in all.")
     every = [number for numbers in chosen.values() for number in numbers]
-    if len(set(every)) < len(every) or not all(chosen.values()):
-        raise ConfigError(f"parts: expected each episode in one part and some in every part, got {chosen}.")
+    if len(set(every)) < len(every):
+        raise ConfigError(f"parts: expected each episode in one part, got {chosen}.")
     return chosen

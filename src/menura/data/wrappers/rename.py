@@ -74,7 +74,8 @@ def _mapping(what: str, names: Sequence[str], given: Mapping[str, str] | None) -
     given = given or {}
     for name in given:
         if name not in names:
-            raise DataError(f"Rename.{what}: expected names of {list(names)}, got {name!r}{did_you_mean(name, names)}.")
+            near = did_you_mean(name, names) or "."
+            raise DataError(f"Rename.{what}: expected names of {list(names)}, got {name!r}{near}")
     new = [given.get(name, name) for name in names]
     twice = next((name for name in new if new.count(name) > 1), None)
     if twice is not None:
