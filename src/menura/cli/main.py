@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -56,8 +57,11 @@ class _Group(TyperGroup):
 def _told(error: OSError) -> str:
     """What the system refused: a full disk, a folder that is not ours to write, a port in use."""
     where = f"{error.filename}: " if error.filename else ""
-    what = error.strerror or str(error)
-    step = _NEXT_STEPS.get(error.errno or 0, "--debug shows where.")
+    what, number = error.strerror or str(error), error.errno or 0
+    if within := re.search(r"errno(?: =)? (\d+)", what):  # Arrow and HDF5 wrap the system's words in many of their own
+        number = int(within[1])
+        what = os.strerror(number)
+    step = _NEXT_STEPS.get(number, "--debug shows where.")
     return f"{where}expected the system to allow it, got: {what}. {step}"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json as json_
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +27,12 @@ def info(source: Source, format: Format = None, keys: Keys = None, args: Args = 
         typer.echo(json_.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         return
     rows = _rows(found)
-    width = max(len(name) for name, _ in rows)
+    indent = max(len(name) for name, _ in rows) + 2
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+        typer.echo(
+            textwrap.fill(f"{name:<{indent}}{value}", width, subsequent_indent=" " * indent, break_on_hyphens=False)
+        )
 
 
 def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
@@ -35,7 +41,7 @@ def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
     rows = [
         ("dataset", found.name),
         ("robot", features.robot or ""),
-        ("episodes", f"{found.episodes:,} of {found.shortest:,} to {found.longest:,} frames"),
+        ("episodes", f"{found.episodes:,} of {_between(found.shortest, found.longest)} frames"),
         ("frames", f"{found.frames:,} at {features.fps:g} Hz: {minutes:,.1f} minutes"),
         ("success", f"{found.solved} solved, {found.unsolved} not" if found.solved + found.unsolved else ""),
         ("state", _vector(features.state) if features.state else "none"),
@@ -46,8 +52,17 @@ def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
     if len(found.tasks) > 10:
         rows.append(("", f"and {len(found.tasks) - 10:,} more tasks"))
     if found.disk_bytes is not None:
-        rows.append(("on the disk", f"{found.disk_bytes / 1e6:,.1f} MB"))
+        rows.append(("on the disk", _size(found.disk_bytes)))
     return [row for row in rows if row[1]]
+
+
+def _between(shortest: int, longest: int) -> str:
+    return f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+
+
+def _size(count: int) -> str:
+    unit, name = (1e9, "GB") if count >= 1e9 else (1e6, "MB") if count >= 1e6 else (1e3, "kB")
+    return f"{count / unit:,.1f} {name}"
 
 
 def _vector(feature: VectorFeature) -> str:

@@ -34,7 +34,7 @@ def stats(
         return
     for name, each in found.items():
         table = Table(title=f"{name}, {each.count:,} frames", title_justify="left", box=None, pad_edge=False)
-        table.add_column("")
+        table.add_column("", overflow="fold")  # names differ at their ends
         for field in _FIELDS:
             table.add_column(field, justify="right")
         for row, dimension in enumerate(getattr(reader.features, name).names):
