@@ -9,6 +9,8 @@ import pickle
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,10 +131,13 @@ def test_it_is_recognised_by_its_version_directory_and_by_its_parent() -> None:
 
 
 def test_nothing_of_tensorflow_is_needed() -> None:
-    import sys
-
-    tiny().episode(0)
-    assert not {"tensorflow", "tensorflow_datasets", "google.protobuf"} & set(sys.modules)
+    script = (
+        "import sys; from menura.data import open_dataset;"
+        f"open_dataset({str(VERSION)!r}, keys={{'action': {list(ACTION)!r}}}, fps=5).episode(0).images['image'][0];"
+        "print(sorted({'tensorflow', 'tensorflow_datasets', 'google.protobuf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # The last step

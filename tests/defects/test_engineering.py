@@ -83,7 +83,7 @@ def test_what_is_imported_is_declared() -> None:
     """Engineering: packages that the code imports and the package does not ask for."""
     pyproject = (ROOT / "pyproject.toml").read_text()
     lists = re.findall(r"^[\w-]+ = \[(.*?)\]$", pyproject, re.MULTILINE | re.DOTALL)
-    declared = {name.lower() for text in lists for name in re.findall(r'"([\w.-]+)[>=]', text)}
+    declared = {name.lower().replace("_", "-") for text in lists for name in re.findall(r'"([\w.-]+)[>=]', text)}
     distributions = importlib.metadata.packages_distributions()
     missing = set()
     for path in MODULES:

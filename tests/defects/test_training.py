@@ -15,6 +15,7 @@ from menura.checkpoint import load_checkpoint
 from menura.config import load_task
 from menura.config.origins import PACKAGE
 from menura.envs.make import make_env
+from menura.envs.rendering import choose_backend
 from menura.policies.contract import Contract, build_policy, loss_and_logs
 from menura.policies.needs import Needs
 
@@ -41,6 +42,7 @@ def test_every_packaged_task_and_policy_is_known_here() -> None:
 @pytest.mark.parametrize("policy", [None, *POLICIES])
 def test_every_packaged_policy_builds_for_every_packaged_task(name: str, policy: str | None) -> None:
     """Headline flows 5: `got multiple values for keyword argument 'state_dim'` with every configuration that ships."""
+    choose_backend()  # before mujoco comes with the package
     pytest.importorskip(TASKS[name])
     task = load_task(name, [] if policy is None else ["--policy", policy])
     assert task.config.env is not None

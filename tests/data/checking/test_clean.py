@@ -15,6 +15,7 @@ import menura
 from menura.data import open_dataset
 from menura.data.checking import Report, check_dataset
 from menura.data.episode import Float32
+from menura.envs.rendering import choose_backend
 
 LEROBOT = Path(__file__).parents[2] / "fixtures" / "lerobot"
 HUMAN = Path(__file__).parents[4] / "shared" / "fixtures" / "robosuite_lift_human.hdf5"
@@ -70,6 +71,7 @@ def test_human_demonstrations(tmp_path: Path) -> None:
     ],
 )
 def test_recorded_experts(task: str, expected: set[tuple[str, str]], tmp_path: Path) -> None:
+    choose_backend()  # before mujoco comes with the package
     pytest.importorskip("gym_aloha" if "aloha" in task else "metaworld")
     root = tmp_path / "data"
     overrides = ["--collect.num_workers=1", "--collect.cameras={top: [60, 80]}"] if task == "aloha_transfer" else []

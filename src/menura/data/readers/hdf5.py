@@ -152,7 +152,7 @@ def dataset_paths(group: h5py.Group) -> list[str]:
 
 
 def place_of(item: h5py.Group | h5py.Dataset) -> str:
-    """`file.hdf5:/data/demo_0/obs`, for messages."""
+    """`file.hdf5:/observations/qpos`, for messages."""
     return f"{item.file.filename}:{item.name}"
 
 
