@@ -217,7 +217,8 @@ def test_the_command(painted: Any, tmp_path: Path, browser: Any) -> None:
         for index in (0, 1):
             writer.add_episode(source.episode(index))
     command = [sys.executable, "-m", "menura", "data", "view", str(tmp_path / "made"), "--no_browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    heard: Any = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # not so in a shell's background
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **heard) as process:
         try:
             assert process.stdout is not None
             page = browser.new_page()
