@@ -7,7 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+
+from menura.features import VectorFeature
+from menura.processing.rotations import angle
 
 LAB = Path(__file__).with_name("lab.py")
 KILLED = Path(__file__).with_name("killed.py")
@@ -52,3 +56,18 @@ def _in_child(script: Path, settings: dict[str, Any]) -> int:
     process.join(120)
     assert process.exitcode is not None, "the training did not end"
     return process.exitcode
+
+
+@pytest.fixture(scope="session")
+def assert_same_actions() -> Callable[[np.ndarray, np.ndarray, VectorFeature], None]:
+    """Equal within what float32 keeps; rotations the same rotations."""
+
+    def check(got: np.ndarray, expected: np.ndarray, feature: VectorFeature) -> None:
+        plain = np.ones(feature.dim, bool)
+        for rotation in feature.rotations:
+            at = [feature.names.index(name) for name in rotation.names]
+            plain[at] = False
+            assert angle(got[..., at], expected[..., at], rotation.representation).max() < 1e-4
+        assert np.abs(got - expected)[..., plain].max() < 1e-5
+
+    return check

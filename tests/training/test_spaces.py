@@ -15,10 +15,8 @@ from menura.conformance import check_run
 from menura.data import collate
 from menura.errors import ConfigError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
-from menura.features import VectorFeature
 from menura.meta_policy import MetaPolicy
 from menura.policies.check import check_policy
-from menura.processing.rotations import angle
 from menura.training.ingredients import Ingredients, gather
 from menura.training.run import train
 
@@ -38,16 +36,6 @@ def ingredients(*overrides: str, **processor: Any) -> Ingredients:
     return gather(load_task("pose", [*few, *overrides]), seed=0, hold_out=False)
 
 
-def assert_same_actions(got: np.ndarray, expected: np.ndarray, feature: VectorFeature) -> None:
-    """Within what float32 keeps; rotations the same rotations."""
-    plain = np.ones(feature.dim, bool)
-    for rotation in feature.rotations:
-        at = [feature.names.index(name) for name in rotation.names]
-        plain[at] = False
-        assert angle(got[..., at], expected[..., at], rotation.representation).max() < 1e-4
-    assert np.abs(got - expected)[..., plain].max() < 1e-5
-
-
 SPACES = [
     {"action_type": "recorded", "action_rotation": "null"},
     {"action_type": "recorded", "action_rotation": "6d"},
@@ -59,7 +47,9 @@ SPACES = [
 
 @pytest.mark.parametrize("spaces", SPACES, ids=lambda spaces: " ".join(spaces.values()))
 @pytest.mark.parametrize("history", [1, 2])
-def test_what_was_trained_comes_back_as_it_was_recorded(project: Path, spaces: dict[str, str], history: int) -> None:
+def test_what_was_trained_comes_back_as_it_was_recorded(
+    project: Path, spaces: dict[str, str], history: int, assert_same_actions: Any
+) -> None:
     made = ingredients(f"--policy.args.n_obs_steps={history}", **spaces)
     part: Any = made.train
     indices = np.array([0, 7, 28, 29, 60])
@@ -152,7 +142,9 @@ def test_a_blind_policy_sees_no_goal_in_any_representation(project: Path) -> Non
     assert (state[:, :10] != 0).any()
 
 
-def test_each_dataset_of_a_mixture_keeps_its_own_statistics_of_what_is_trained(project: Path) -> None:
+def test_each_dataset_of_a_mixture_keeps_its_own_statistics_of_what_is_trained(
+    project: Path, assert_same_actions: Any
+) -> None:
     long, short = (f"{{class: PoseData, name: s{steps}, args: {{episodes: 3, steps: {steps}}}}}" for steps in (30, 9))
     made = gather(load_task("pose", [f"--datasets=[{long}, {short}]"]), seed=0, hold_out=False)
     part = made.train.parts[1]  # type: ignore[union-attr]

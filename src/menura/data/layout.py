@@ -106,16 +106,9 @@ class LaidOutWindows(Windows):
         batch = super().__getitems__(indices)
         offsets = len(self.observation_offsets)
         axes = (len(batch["task"]), offsets) if offsets > 1 else (len(batch["task"]),)
-        own = batch.pop("state", np.zeros((*axes, 0), np.float32))
-        if self._layout.state_dim:
-            batch["state"] = self._placement.vector("state", own)
+        own: dict[str, Any] = {key: batch.pop(key) for key in ("state", "image", "image_features") if key in batch}
+        batch |= self._placement.observation(own, axes, image_size=self._size, feature_dim=self._feature_dim)
         batch["actions"] = self._placement.vector("action", batch["actions"])
-        if self._cameras and self._feature_dim is not None:
-            shape = (*axes, len(self._cameras) * self._feature_dim)
-            batch["image_features"] = self._placement.image_features(batch.get("image_features"), shape)
-        elif self._cameras and self._size is not None:
-            shape = (*axes, len(self._cameras), *self._size, 3)
-            batch["image"] = self._placement.images(batch.get("image"), shape)
         return batch
 
     def statistics(self) -> dict[str, Statistics]:

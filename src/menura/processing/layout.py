@@ -118,6 +118,34 @@ class Placement:
         laid_out[..., there] = values[..., places[there]]
         return laid_out
 
+    def observation(
+        self,
+        own: Mapping[str, NDArray[Any]],
+        axes: tuple[int, ...],
+        *,
+        image_size: tuple[int, int] | None,
+        feature_dim: int | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """A dataset's own `state`, `image` or `image_features` in the layout: (*axes, …) each, if the layout has it.
+
+        Args:
+            own: of the cameras that it has; without what it has nothing of, or what nobody reads.
+            axes: (B,) or (B, O).
+            image_size: (height, width) of `image`; None without cameras.
+            feature_dim: F of each camera where `image_features` stand for pixels.
+        """
+        laid_out: dict[str, NDArray[Any]] = {}
+        if self.state and ("state" in own or max(self.state) < 0):
+            laid_out["state"] = self.vector("state", own.get("state", np.zeros((*axes, 0), np.float32)))
+        cameras = len(self.cameras)
+        if cameras and feature_dim is not None:
+            shape: tuple[int, ...] = (*axes, cameras * feature_dim)
+            laid_out["image_features"] = self.image_features(own.get("image_features"), shape)
+        elif cameras and image_size is not None:
+            shape = (*axes, cameras, *image_size, 3)
+            laid_out["image"] = self.images(own.get("image"), shape)
+        return laid_out
+
     def images(self, values: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The dataset's own (*, k, H, W, 3) in the layout, `shape` = (*, K, H, W, 3); black where it has no camera."""
         if values is not None and all(self.cameras):

@@ -204,7 +204,7 @@ class Processor:
         if "state" in batch:
             batch["state"] = torch.from_numpy(self.spaces_of(dataset_id).encode_state(batch["state"].numpy()))
         if self.placements:
-            self._lay_out(batch, batch_rows(observation), self.placements[dataset_id])
+            batch = self._lay_out(batch, batch_rows(observation), self.placements[dataset_id])
         return batch
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,16 +349,12 @@ class Processor:
             _load_encoder(image_encoder, directory / ENCODER_FILE)
         return cls(settings, state, action, image_encoder)
 
-    def _lay_out(self, batch: dict[str, Any], rows: int, placement: Placement) -> None:
-        """Put a dataset's own trained state and images where they stand in the layout."""
+    def _lay_out(self, batch: dict[str, Any], rows: int, placement: Placement) -> dict[str, Any]:
+        """A dataset's own trained state and images where they stand in the layout."""
         axes = (rows, self.observation_steps) if self.observation_steps > 1 else (rows,)
-        if "state" in self.settings.keys and self.features.state_dim:
-            state = batch["state"].numpy() if "state" in batch else np.zeros((*axes, 0), np.float32)
-            batch["state"] = torch.from_numpy(placement.vector("state", state))
-        if self.camera_names and self.image_size is not None:
-            shape = (*axes, len(self.camera_names), *self.image_size, 3)
-            images = batch["image"].numpy() if "image" in batch else None
-            batch["image"] = torch.from_numpy(placement.images(images, shape))
+        own: dict[str, Any] = {key: batch[key].numpy() for key in ("state", "image") if key in batch}
+        laid_out = placement.observation(own, axes, image_size=self.image_size)
+        return batch | {key: torch.from_numpy(value) for key, value in laid_out.items() if key in self.settings.keys}
 
     def _add_masks(self, batch: dict[str, Any], dataset_id: torch.Tensor | int) -> None:
         if isinstance(dataset_id, int):
