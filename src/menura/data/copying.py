@@ -14,8 +14,8 @@ from menura.data.joining import JoinedVideo, coding, obstacle
 from menura.data.lerobot_stats import ChannelHistogram
 from menura.files import put_in_place, temporary_beside
 
-# Image statistics are of every 8th frame, or of more where an episode has fewer than 128.
-_EVERY, _FEWEST = 8, 16
+# Image statistics are of every 20th frame, or of more where an episode has fewer than 160: decoding is what takes time.
+_EVERY, _FEWEST = 20, 8
 
 
 def copyable(frames: Frames, *, fps: float, codec: str) -> VideoFrames | None:
