@@ -128,6 +128,25 @@ def test_what_the_data_does_not_allow_is_told_with_its_place(project: Path) -> N
         ingredients(action_reference="{turn_x: qww}")
 
 
+def test_what_is_wrong_with_the_section_is_told_with_the_line_that_was_written(project: Path) -> None:
+    flat = "processor:\n  action_rotation: 6d\n"
+    task = project / "configs/task/pose.yaml"
+    text = task.read_text()
+    start, end = text.index("processor:"), text.index("evaluation:")
+    task.write_text(text[:start] + flat + text[end:])
+    undeclared = (
+        "--datasets.0.wrappers=[{class: DeclareFeatures, args: {action: {rotations: []}, state: {rotations: []}}}]"
+    )
+    with pytest.raises(ConfigError, match=r"^processor: rotations as 6d: .*\(configs/task/pose\.yaml:\d+\)$"):
+        ingredients(undeclared)
+
+
+def test_masks_of_another_width_are_refused_before_a_store_is_built(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^processor\.state_mask: expected \d+ values, one a .*, got 2 \(command"):
+        ingredients(state_mask="[true, false]")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_check_policy_builds_it_for_what_is_trained(project: Path) -> None:
     results = check_policy("MLPPolicy", project=project)
     assert [result.message for result in results if not result.ok] == []

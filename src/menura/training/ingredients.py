@@ -31,7 +31,7 @@ from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
-from menura.training.mixing import Meaning, error_of, lay_out, require_masks
+from menura.training.mixing import Meaning, error_of, lay_out, require_mask_widths, require_masks
 from menura.training.opening import open_datasets
 from menura.training.sound_data import require_sound_data
 
@@ -98,6 +98,7 @@ def gather(
     require_different_names(names)
     _require_dataset_of_rollouts(task, names)
     meaning = Meaning.of(task, readers)
+    require_mask_widths(task, meaning.trained)
     features = meaning.features
     contract = Contract.of(policy_class)
     encoder = _image_encoder(task) if contract.uses_images else None

@@ -53,7 +53,21 @@ def error_of(task: ResolvedTask, key: str, prefix: str = "") -> Iterator[None]:
     try:
         yield
     except FeatureMismatch as problem:
-        raise ConfigError(f"{prefix}{problem} ({task.locate(key)})") from problem
+        while (where := task.locate(key)) == "default" and "." in key:  # then another key of the section is meant
+            key = key.rpartition(".")[0]
+        raise ConfigError(f"{prefix}{problem} ({where})") from problem
+
+
+def require_mask_widths(task: ResolvedTask, trained: Features) -> None:
+    """ConfigError: `processor.state_mask` or `action_mask` has not one value a dimension of what is trained."""
+    for feature, width in (("state", trained.state_dim), ("action", trained.action_dim)):
+        key = f"processor.{feature}_mask"
+        mask = getattr(task.config.processor, f"{feature}_mask")
+        if mask is not None and len(mask) != width:
+            raise ConfigError(
+                f"{key}: expected {width} values, one a dimension of what is trained, got {len(mask)} "
+                f"({task.locate(key)})"
+            )
 
 
 def lay_out(

@@ -80,7 +80,9 @@ def _lines(report: Report, source: str, width: int) -> Iterator[Text]:
 
 def _wrapped(text: str, width: int) -> list[str]:
     indent = " " * _INDENT
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _remedy(findings: Sequence[Finding]) -> tuple[str, list[str]]:
@@ -91,7 +93,7 @@ def _remedy(findings: Sequence[Finding]) -> tuple[str, list[str]]:
         shared = distinct[0].partition(_EPISODES)[0]
         episodes = dict.fromkeys(",".join(command.partition(_EPISODES)[2] for command in distinct).split(","))
         distinct = [shared + _EPISODES + ",".join(episodes)]
-    return " ".join(dict.fromkeys(advices)), distinct
+    return advices[0], distinct
 
 
 def _parted(remedy: str) -> tuple[str, str]:
