@@ -1,9 +1,10 @@
-"""Recording from cameras in real time: does every frame arrive, and how long does the control loop wait? Prints one JSON line.
+"""Recording from cameras in real time: does every frame arrive, how long does the loop wait? Prints one JSON line.
 
-Three cameras of 480 x 640 pixels at 30 frames a second for a minute. A loop that keeps the time appends frames of a moving
-scene, with the noise of a real camera or without. `dropped` is how many of them the dataset read back lacks. `append_ms`
-is what `Recorder.append` takes of the loop, `late` how often it made the loop miss its time. `cpu_share` is of all cores,
-the loop's own work included. `ratio` is how often the 2 ms that an append may take hold its 99th percentile.
+Three cameras of 480 x 640 pixels at 30 frames a second for a minute. A loop that keeps the time appends frames of a
+moving scene, with the noise of a real camera or without. `dropped` is how many of them the dataset read back lacks.
+`append_ms` is what `Recorder.append` takes of the loop, `late` how often it made the loop miss its time. `cpu_share` is
+of all cores, the loop's own work included. `ratio` is how often the 2 ms that an append may take hold its 99th
+percentile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Datasets elsewhere, and those of the Hugging Face Hub. Read without importing `huggingface_hub` until one is fetched."""
+"""Datasets elsewhere, and those of the Hugging Face Hub; `huggingface_hub` is imported when one is fetched."""
 
 from __future__ import annotations
 
