@@ -226,6 +226,24 @@ def test_a_stream_goes_on_where_it_stood(remote: str, tmp_path: Path) -> None:
     assert all(equal(a, b) for a, b in zip(rest, batches[5:], strict=True))
 
 
+def test_a_stream_in_workers_goes_on_where_it_stood(fixtures: Path, tmp_path: Path) -> None:
+    root = fixtures / "lerobot_v3_many_files"
+    here = windows(root, **OFFSETS, cache_dir=tmp_path / "cache", store="stream", progress=False)
+
+    def batches(stream: Stream) -> list[Any]:
+        return list(DataLoader(stream, batch_size=None, num_workers=2, collate_fn=collate))
+
+    stream = Stream(here, 4, seed=3, buffer=30)
+    whole = batches(stream)
+    later = Stream(here, 4, seed=3, buffer=30)
+    later.load_state_dict(stream.state_dict(delivered=5))
+    rest = batches(later)
+    assert len(rest) == len(whole) - 5
+    for got, expected in zip(rest, whole[5:], strict=True):
+        assert torch.equal(got["image"], expected["image"])
+        assert torch.equal(got["timestep"], expected["timestep"])
+
+
 def test_shards_are_the_files_of_an_episode(fixtures: Path, make_reader: Callable[..., Reader]) -> None:
     reader = open_dataset(fixtures / "lerobot_v3_many_files")
     assert isinstance(reader, LeRobotReader)
