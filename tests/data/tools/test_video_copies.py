@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,26 @@ def test_a_split_goes_on_after_an_interruption(source: Path, tmp_path: Path, mon
     assert (tmp_path / "made/a/meta/info.json").stat().st_mtime_ns == before
     assert [len(open_dataset(part)) for part in made] == [2, 1]
     assert not (tmp_path / "made" / UNFINISHED).exists()
+
+
+def test_a_full_disk_is_told_with_its_place_and_the_same_call_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = LeRobotWriter.add_episode
+
+    def full(writer: LeRobotWriter, given: Episode) -> None:
+        if len(writer) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")  # as libraries do that do not say where
+        add(writer, given)
+
+    monkeypatch.setattr(LeRobotWriter, "add_episode", full)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        convert(source, tmp_path / "made", progress=False)
+    assert told.value.filename == str(tmp_path / "made")
+    assert len(open_dataset(tmp_path / "made")) == 2
+    monkeypatch.undo()
+    made = open_dataset(convert(source, tmp_path / "made", progress=False))
+    assert pixels(made) == pixels(open_dataset(source))
 
 
 def test_a_change_killed_between_its_two_renames_is_told_and_mended(source: Path, tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ OutputDir = Annotated[Path, typer.Option("--output_dir", "-o", help="Where the n
 OtherDir = Annotated[Path | None, typer.Option("--output_dir", "-o", help="Where the new dataset goes; new or empty.")]
 InPlace = Annotated[bool, typer.Option("--in_place", help="Put the result in the place of the source.")]
 To = Annotated[str, typer.Option("--to", help="lerobot (LeRobotDataset v3.0) or menura (HDF5).")]
-Codec = Annotated[str | None, typer.Option("--codec", help="Of videos: libx264, libx264-ultrafast or libsvtav1.")]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        help="Of videos: libx264, libx264-ultrafast, libx264-420 or libsvtav1; the source's where none is given.",
+    ),
+]
 Lossless = Annotated[bool, typer.Option("--lossless", help="Cameras as PNG instead of video.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

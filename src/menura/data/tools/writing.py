@@ -99,6 +99,10 @@ def write_dataset(
         stop = f"Interrupted: {len(writer):,} of {len(reader):,} episodes are written. The same command goes on."
         _tell(stop, progress)
         raise KeyboardInterrupt(stop) from None
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(directory)) from error  # a library that does not say where
     finally:
         writer.finalize()
     (directory / UNFINISHED).unlink()
