@@ -210,6 +210,16 @@ def test_each_robot_is_evaluated(project: Path) -> None:
         assert f"--dataset {name}" in (project / name / "report.html").read_text()
 
 
+def test_each_robot_is_recorded(project: Path) -> None:
+    name = task(project)
+    run = menura.train(name, output_dir=project / "run").directory
+    asked = {"policy": run, "episodes": 1, "keep_failures": True, "num_workers": 1}
+    with pytest.raises(menura.MenuraError, match=r"expected one of \['arm', 'long'\]"):
+        menura.collect(name, output_dir=project / "unsaid", **asked)
+    menura.collect(name, output_dir=project / "recorded", overrides=["--evaluation.dataset=arm"], **asked)
+    assert open_dataset(project / "recorded").features.action.names == ("waist", "elbow", "wrist")
+
+
 def test_each_robot_is_served(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = menura.train(task(project), output_dir=project / "run").directory
     words = ["serve", "-m", str(run), "--port", "0"]

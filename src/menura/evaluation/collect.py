@@ -81,8 +81,8 @@ def collect(
     was done stands in `meta/collect.json`.
 
     Args:
-        task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count; or `{class, args}` of
-            an environment.
+        task_or_env: a task by name or path, whose `env`, `expert` and `collect` sections count, and of a policy trained
+            on several datasets `evaluation.dataset`; or `{class, args}` of an environment.
         output_dir: the dataset's directory; by default the place of the task's first dataset.
         episodes, seed, noise, extra_steps, keep_failures, num_workers: instead of what the `collect` section says;
             `noise` is explained at `menura.envs.recording.record`.
@@ -110,7 +110,9 @@ def collect(
     root = Path(output_dir) if output_dir is not None else plan.root
     if root is None:
         raise ConfigError("collect: expected output_dir, or a dataset with a path in the task, got neither.")
-    recording = Recording(plan.env, plan.expert, plan.policy, config.noise, config.extra_steps, plan.project)
+    recording = Recording(
+        plan.env, plan.expert, plan.policy, config.noise, config.extra_steps, plan.project, plan.dataset
+    )
     return _Collection(root, recording, config).run(progress)
 
 
@@ -122,6 +124,7 @@ class _Plan:
     config: CollectConfig
     root: Path | None
     project: Path
+    dataset: str | None
 
 
 def _plan(
@@ -132,13 +135,14 @@ def _plan(
     project: Path | None,
 ) -> _Plan:
     """Everything that is known before the call's own values."""
-    config, root, task_expert = CollectConfig(), None, None
+    config, root, task_expert, dataset = CollectConfig(), None, None, None
     env: ComponentConfig | Mapping[str, Any]
     if isinstance(task_or_env, (str, Path)):
         task = load_task(task_or_env, overrides, project)
         if task.config.env is None:
             raise ConfigError(f"{task.name}: collect: expected an env section, got none.")
         env, task_expert, config, project = task.config.env, task.config.expert, task.config.collect, task.project
+        dataset = None if policy is None else task.config.evaluation.dataset
         if task.config.datasets:
             first = task.config.datasets[0]
             place = first.path or first.args.get("root")
@@ -149,7 +153,13 @@ def _plan(
     if policy is None and acting is None:
         raise ConfigError("collect: expected an expert, or a policy to record, got neither. Add `expert: {class: …}`.")
     plan = _Plan(
-        _component(env) or {}, acting, None if policy is None else str(policy), config, root, project or Path.cwd()
+        env=_component(env) or {},
+        expert=acting,
+        policy=None if policy is None else str(policy),
+        config=config,
+        root=root,
+        project=project or Path.cwd(),
+        dataset=dataset,
     )
     if config.cameras is None:
         return plan
@@ -195,6 +205,7 @@ class _Collection:
             "expert": self._recording.expert,
             "policy": self._recording.policy,
             "policy_hash": _policy_hash(self._recording.policy),
+            "dataset": self._recording.dataset,
             "seed": self._config.seed,
             "noise": self._config.noise,
             "extra_steps": self._config.extra_steps,

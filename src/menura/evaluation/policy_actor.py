@@ -17,9 +17,9 @@ from menura.meta_policy import MetaPolicy
 class PolicyActor:
     """Acts as a checkpoint or a policy server does, one episode at a time."""
 
-    def __init__(self, model: str, project: Path | None = None) -> None:
+    def __init__(self, model: str, project: Path | None = None, dataset: str | None = None) -> None:
         torch.set_num_threads(1)  # several such processes share the machine
-        self._policy = MetaPolicy.from_pretrained(model, project=project)
+        self._policy = MetaPolicy.from_pretrained(model, project=project, dataset=dataset)
 
     def reset(self, env: SimEnv) -> None:
         self._session = self._policy.session(batch_size=1, seeds=[env.episode_seed])

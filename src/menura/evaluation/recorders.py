@@ -32,6 +32,7 @@ class Recording:
         noise: see `menura.envs.recording.record`.
         extra_steps: steps recorded past the first success.
         project: where a user's classes are looked for.
+        dataset: whose statistics hold, of a policy trained on several.
     """
 
     env: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Recording:
     noise: float
     extra_steps: int
     project: Path | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _make_actor(recording: Recording) -> Actor:
     if recording.policy is not None:
         from menura.evaluation.policy_actor import PolicyActor
 
-        return PolicyActor(recording.policy, recording.project)
+        return PolicyActor(recording.policy, recording.project, recording.dataset)
     assert recording.expert is not None
     actor: Actor = make_expert(recording.expert, recording.project)
     return actor
