@@ -23,10 +23,11 @@ from menura.features import CameraFeature, Features, VectorFeature
 
 HEIGHT, WIDTH, FPS = 240, 320, 30
 CAMERAS = ("top", "wrist")
+KEYFRAMES = 2
 #: Codec -> (encoder, its options): as LeRobot 0.6.1 records (a keyframe every two frames, crf 30).
 CODECS: Mapping[str, tuple[str, dict[str, str]]] = {
-    "h264": ("libx264", {"g": "2", "crf": "30"}),
-    "av1": ("libsvtav1", {"g": "2", "crf": "30", "preset": "10"}),
+    "h264": ("libx264", {"g": str(KEYFRAMES), "crf": "30"}),
+    "av1": ("libsvtav1", {"g": str(KEYFRAMES), "crf": "30", "preset": "10"}),
 }
 WIDTH_OF_STATE = 14
 
@@ -99,12 +100,12 @@ class Films(Reader):
 
 
 class ItemByItem:
-    """What a dataset with `__getitem__` does: each frame looked up by its time, by one thread.
+    """What a dataset with `__getitem__` does: each frame looked up by its time and decoded, item by item, one thread.
 
     Args:
         films: the dataset.
-        keep_open: whether files stay open, with one colour converter each; else each frame opens its file, as
-            LeRobot's PyAV backend does.
+        keep_open: whether files stay open, with one colour converter each, as LeRobot's torchcodec backend keeps them;
+            else each frame opens its file, as its PyAV backend does.
     """
 
     def __init__(self, films: Films, keep_open: bool) -> None:
@@ -136,6 +137,36 @@ class ItemByItem:
         if self._keep_open:
             self._open[path] = opened
         return opened
+
+
+class OnlyDecoding:
+    """Decodes the packets that some frames cannot do without, each once, by one thread; makes nothing of the pictures.
+
+    Every packet lies in memory, so that neither files nor colours count.
+    """
+
+    def __init__(self, films: Films) -> None:
+        self._films = films
+        self._opened: dict[Path, tuple[Any, list[Any]]] = {}
+        for path in {path for paths in films.files for path in paths.values()}:
+            container = av.open(str(path))
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            self._opened[path] = container, [packet for packet in container.demux(stream) if packet.size]
+
+    def batch(self, rows: list[int]) -> None:
+        needed: dict[Path, set[int]] = {}
+        for row in rows:
+            file, frame = self._films.place(row)
+            for path in self._films.files[file].values():
+                needed.setdefault(path, set()).update(range(frame - frame % KEYFRAMES, frame + 1))
+        for path, numbers in needed.items():
+            container, packets = self._opened[path]
+            codec = container.streams.video[0].codec_context
+            for number in sorted(numbers):
+                if number % KEYFRAMES == 0:
+                    codec.flush_buffers()
+                codec.decode(packets[number])
 
 
 def decode_plainly(path: Path) -> int:

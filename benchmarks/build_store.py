@@ -80,7 +80,7 @@ def measure(films: Films, root: Path, rounds: int) -> dict[str, Any]:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=4, help="of each camera")
+    parser.add_argument("--files", type=int, default=3, help="of each camera")
     parser.add_argument("--frames", type=int, default=250, help="of each of the 4 episodes of a file")
     options = parser.parse_args()
     torch.set_num_threads(1)

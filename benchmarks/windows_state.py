@@ -35,7 +35,7 @@ WIDTH = 14
 FRAMES = 400
 LARGE, SMALL = 1000, 50
 # Batches of a turn, and before its clock starts: caches and allocator are then what they are when this way is used.
-TURN, WARM = 40, 5
+TURN, WARM = 40, 20
 
 
 class Walks:
@@ -123,7 +123,7 @@ def measure(turns: int, episodes: int) -> dict[str, float]:
 
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=150)
+    parser.add_argument("--turns", type=int, default=120)
     turns = parser.parse_args().turns
     large, small = measure(turns, LARGE), measure(turns, SMALL)
     targets = {"target": 4, "memcpy_target": 0.5}

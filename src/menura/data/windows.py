@@ -175,7 +175,8 @@ class Windows(Dataset[Batch]):
             batch["actions"] = self.spaces.encode_actions(batch["actions"], self._state.take(rows, axis=0))
         batch["task"] = self._tasks.take(used).tolist()
         batch["timestep"] = rows - first
-        batch["dataset_id"] = np.full(len(rows), self.dataset_id, np.int64)
+        batch["dataset_id"] = np.empty(len(rows), np.int64)
+        batch["dataset_id"].fill(self.dataset_id)
         return batch
 
     def episode_of(self, index: int) -> int:
