@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +293,26 @@ def test_a_full_disk_is_told_with_its_place_and_the_same_call_goes_on(
     monkeypatch.undo()
     made = open_dataset(convert(source, tmp_path / "made", progress=False))
     assert pixels(made) == pixels(open_dataset(source))
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1])
+def test_a_killed_copy_leaves_the_old_or_the_new_and_goes_on(source: Path, tmp_path: Path, delay: float) -> None:
+    script = (
+        "import sys; from menura.data.tools.editing import delete; print('ready', flush=True);"
+        "delete(sys.argv[1], episodes=[0], in_place=True, progress=False)"
+    )
+    old = pixels(open_dataset(source))
+    with subprocess.Popen([sys.executable, "-c", script, str(source)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+    if source.exists() and len(open_dataset(source)) < len(old):
+        assert pixels(open_dataset(source)) == old[1:]
+        return
+    delete(source, episodes=[0], in_place=True, progress=False)
+    assert pixels(open_dataset(source)) == old[1:]
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_change_killed_between_its_two_renames_is_told_and_mended(source: Path, tmp_path: Path) -> None:
