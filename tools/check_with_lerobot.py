@@ -2,7 +2,7 @@
 
 Run by hand, in an environment of its own (Python 3.12), whenever the writer or the supported LeRobot changes:
 
-    python3.12 -m venv /tmp/lerobot && /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1' rich
+    python3.12 -m venv /tmp/lerobot && /tmp/lerobot/bin/pip install 'lerobot[dataset]==0.6.1' rich h5py
     HF_HUB_OFFLINE=1 PYTHONPATH=src /tmp/lerobot/bin/python tools/check_with_lerobot.py
 
 It writes small datasets of every kind into a temporary directory, loads them with LeRobot, compares every item with
@@ -23,7 +23,7 @@ import numpy as np
 from lerobot.datasets.compute_stats import aggregate_stats, get_feature_stats
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from menura.data import Episode, LeRobotWriter, compact, open_dataset
+from menura.data import Episode, LeRobotWriter, compact, convert, open_dataset
 from menura.features import CameraFeature, Features, VectorFeature
 
 LENGTHS = (40, 25, 31)
@@ -47,6 +47,7 @@ class Case:
 CASES = (
     Case("libx264", {}),
     Case("libx264-ultrafast", {"codec": "libx264-ultrafast"}),
+    Case("libx264-420", {"codec": "libx264-420"}),
     Case("libsvtav1", {"codec": "libsvtav1"}),
     Case("images", {"video": False}, worst_pixel=1e-6),
     Case("without cameras", {}, cameras=()),
@@ -190,12 +191,16 @@ def main() -> None:
     checks = [require_equal_items, require_equal_statistics, require_readable_after_resume]
     with tempfile.TemporaryDirectory() as directory:
         for case in CASES:
-            root, compacted = Path(directory) / case.name, Path(directory) / f"{case.name}, compacted"
+            root, compacted, copied = (
+                Path(directory) / f"{case.name}{kind}" for kind in ("", ", compacted", ", copied from compacted")
+            )
             write(case, root)
             compact(root, compacted, progress=False)
+            convert(compacted, copied, progress=False)  # statistics of its pictures are of sampled frames
             for place in (root, compacted):
                 for check in checks[: 3 if case.resumed else 2]:
                     print(f"{place.name}: {check.__name__}: {check(case, place)}", flush=True)
+            print(f"{copied.name}: {require_equal_items.__name__}: {require_equal_items(case, copied)}", flush=True)
 
 
 if __name__ == "__main__":
