@@ -124,7 +124,8 @@ def test_unknown_codec(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         encode_video(tmp_path / "x.mp4", numbered_frames(2), fps=25, height=32, width=48, codec="libx265")
     assert str(caught.value) == (
-        "codec: expected one of ['libx264', 'libx264-ultrafast', 'libsvtav1'], got 'libx265'; did you mean 'libx264'?"
+        "codec: expected one of ['libx264', 'libx264-ultrafast', 'libx264-420', 'libsvtav1'], got 'libx265'; "
+        "did you mean 'libx264'?"
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from menura.data import collate
 from menura.errors import ContractError, TrainingError
 from menura.training.trainer import MenuraTrainer
 
@@ -185,3 +186,24 @@ def test_bfloat16_and_compile_arguments_reach_trainer(lab: ModuleType, tmp_path:
     trainer.resume()
     assert trainer.accelerator.mixed_precision == "bf16"
     assert isinstance(trainer.optimizer, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_augmentations_draw_by_seed_rank_step_and_batch(
+    lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    """No two batches of a training alike, and none like another rank's."""
+    drawn: list[tuple[int, ...]] = []
+
+    def augmentations(batch: dict[str, Any], seed: tuple[int, ...]) -> dict[str, Any]:
+        drawn.append(tuple(seed))
+        return batch
+
+    trainer = lab.toy_trainer(tmp_path, max_steps=3, seed=7, gradient_accumulation_steps=accumulate, save_strategy="no")
+    trainer.augmentations = augmentations
+    trainer.train()
+    assert drawn == [(7, 0, step, number) for step in range(3) for number in range(accumulate)]
+    monkeypatch.setattr(type(trainer.args), "process_index", 1)
+    trainer.model.train()
+    trainer._prepare_inputs(collate(trainer.train_dataset.__getitems__([0, 1])))
+    assert drawn[-1][:2] == (7, 1)
