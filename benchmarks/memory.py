@@ -115,7 +115,7 @@ def measure(directory: Path, gigabytes: float, batches: int, batch_size: int = 6
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=20.0)
-    parser.add_argument("--batches", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         print(json.dumps({"benchmark": "memory", **measure(Path(directory), options.gigabytes, options.batches)}))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menura.data import Episode, open_dataset, windows
+from menura.data import Episode, open_dataset, window_statistics, windows
 from menura.data.readers.base import Reader
 from menura.errors import DataError
 from menura.features import Features, Rotation, VectorFeature
@@ -97,10 +97,40 @@ def test_statistics_are_kept_by_space_and_chunk(reader: Reader, tmp_path: Path) 
     assert mean(2) == mean(3)
 
 
-def test_what_is_no_rotation_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [*SPACES, {"state_rotation": "6d"}])
+def test_what_is_no_rotation_is_told(tmp_path: Path, settings: dict[str, Any]) -> None:
     reader = open_dataset(Poses(broken=4))
-    items = windows(
-        reader, (0,), range(3), spaces=of(reader, action_type="relative"), cache_dir=tmp_path, progress=False
+    items = windows(reader, (0,), range(3), spaces=of(reader, **settings), cache_dir=tmp_path, progress=False)
+    expected = (
+        r"episode 2, frame 4: rotation quat_wxyz: expected numbers that say a rotation, got \[0.0, 0.0, 0.0, 0.0\]"
     )
-    with pytest.raises(DataError, match="rotation quat_wxyz: expected numbers that say a rotation, got"):
+    with pytest.raises(DataError, match=expected):
         items.statistics()
+
+
+def test_an_action_that_is_no_rotation_is_told(tmp_path: Path) -> None:
+    poses = Poses()
+    whole = poses.episode
+
+    def episode(index: int) -> Episode:
+        given = whole(index)
+        given.action[3, 1:5] = 0
+        return given
+
+    poses.episode = episode  # type: ignore[method-assign]
+    reader = open_dataset(poses)
+    for settings in (*SPACES, {"action_rotation": "6d"}):
+        items = windows(reader, (0,), range(3), spaces=of(reader, **settings), cache_dir=tmp_path, progress=False)
+        with pytest.raises(DataError, match="episode 0, frame 3: rotation quat_wxyz"):
+            items.restricted(items.episodes, None, "").statistics()
+
+
+def test_long_statistics_show_progress(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal to rich
+    items = windows(reader, (0,), range(3), spaces=of(reader, action_type="relative"), cache_dir=tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr(window_statistics, "_MANY", 10)
+    items.statistics()
+    assert "Statistics of the actions of" in capsys.readouterr().err

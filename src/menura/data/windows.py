@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +24,18 @@ from menura.data.opening import open_dataset
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.store import BUDGET_BYTES, Store, build_store
 from menura.data.store_plan import ImageEncoder
+from menura.data.window_statistics import delivered
 from menura.errors import DataError
 from menura.features import Features
 from menura.files import read_json, write_json
 from menura.processing.images import Resize
-from menura.processing.spaces import Floats, Spaces
+from menura.processing.spaces import Spaces
 
 if TYPE_CHECKING:
     from menura.data.selection import Filter
 
 Int64 = NDArray[np.int64]
 Batch = dict[str, Any]
-# Chosen rows that are read together; and items whose chunks are.
-_BLOCK = 65536
-_CHUNKS = 16384
 
 
 class Windows(Dataset[Batch]):
@@ -156,7 +155,7 @@ class Windows(Dataset[Batch]):
         Raises:
             IndexError: an index below 0 or not below `len(self)`.
         """
-        rows, first, last, used = self._locate(indices)
+        rows, first, last, used = self.locate(indices)
         observed, observed_pad = self._observed(rows, first, last)
         batch: Batch = {}
         if self._state.shape[1]:
@@ -181,7 +180,7 @@ class Windows(Dataset[Batch]):
 
     def episode_of(self, index: int) -> int:
         """The number, in the dataset, of the episode that item `index` lies in."""
-        return int(self.episodes[self._locate([index])[3][0]])
+        return int(self.episodes[self.locate([index])[3][0]])
 
     def split(self, validation: float | Sequence[int], seed: int = 0) -> tuple[Windows, Windows]:
         """(training, validation) windows of whole episodes.
@@ -239,48 +238,15 @@ class Windows(Dataset[Batch]):
             return Statistics.from_dict(read_json(kept, DataError))
         feature = self.spaces.trained.state if name == "state" else self.spaces.trained.action
         builder = StatisticsBuilder(feature=f"{name} of {self.name!r}", names=feature.names if feature else None)
-        for delivered in self._delivered(name):
-            builder.update(delivered)
+        with closing(delivered(self, name)) as parts:  # so that an error here ends its bar
+            for rows in parts:
+                builder.update(rows)
         statistics = builder.result()
         if os.access(self.store.directory, os.W_OK):  # a store shared by others may be for reading only
             write_json(kept, statistics.to_dict())
         return statistics
 
-    def _blocks(self) -> Iterator[slice | Int64]:
-        """The rows of all items: neighbouring episodes joined, or so many rows at a time where they are chosen."""
-        if self.rows is not None:
-            yield from (self.rows[start : start + _BLOCK] for start in range(0, len(self.rows), _BLOCK))
-            return
-        used = np.sort(self.episodes)
-        for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
-            yield slice(int(self.store.starts[run[0]]), int(self.store.starts[run[-1] + 1]))
-
-    def _delivered(self, name: str) -> Iterator[Floats]:
-        """(n, D) all that statistics are made of, in parts."""
-        if name == "action" and self.spaces.needs_state:
-            yield from self._differences()
-            return
-        for rows in self._blocks():
-            if name == "state":
-                yield self.spaces.encode_state(self._state[rows])
-            else:
-                yield self.spaces.encode_actions(self._action[rows], self._state[rows])
-
-    def _differences(self) -> Iterator[Floats]:
-        """(n, A') every action of every chunk that is no padding: of many items, one place of the chunk at a time."""
-        offsets = np.zeros(1, np.int64) if self.action_offsets is None else self.action_offsets
-        for start in range(0, len(self), _CHUNKS):
-            rows, first, last, _ = self._locate(np.arange(start, min(start + _CHUNKS, len(self))))
-            acted, padded = clip_to_episode(rows, offsets, first, last)  # (n, T)
-            reference = self.spaces.reference(self._state.take(rows, axis=0))  # (n, A)
-            for place in range(len(offsets)):
-                real = ~padded[:, place]
-                before = reference[real]
-                if place and self.spaces.action_type == "delta":
-                    before = self._action.take(acted[real, place - 1], axis=0)
-                yield self.spaces.encode_step(self._action.take(acted[real, place], axis=0), before)
-
-    def _locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
+    def locate(self, indices: Sequence[int] | Int64) -> tuple[Int64, Int64, Int64, Int64]:
         """(B,) each: the item's row in the store, the first and last row of its episode, its place in `episodes`."""
         items = np.asarray(indices, np.int64)
         # Read as a number without a sign, one below 0 is beyond any end, too.
