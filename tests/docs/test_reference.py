@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
 from pathlib import Path
@@ -16,8 +17,10 @@ from menura.components import BUILT_IN, find
 from menura.config.schema import RolloutsConfig, TaskConfig
 from menura.config.training import OWN_KEYS
 from menura.config.yaml_tree import format_value
+from menura.data.formats import FORMATS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
+FORMATS_PAGE = PAGE.with_name("formats.md")
 FROM_TRAINER = "Trainer"  # is given its arguments by Menura
 
 
@@ -127,3 +130,20 @@ def test_every_option_of_a_command(name: str) -> None:
 
 def test_no_command_that_is_not_there() -> None:
     assert set(re.findall(r"^### (menura .*)$", PAGE.read_text(), re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_format_and_its_options() -> None:
+    """Of the table in docs/formats.md; an option that has a default says it."""
+    printed = {bare(row[0]): row[-1] for row in rows(FORMATS_PAGE.read_text()) if bare(row[0]) in FORMATS}
+    assert printed.keys() == FORMATS.keys()
+    for name, cell in printed.items():
+        own = {
+            option: parameter.default
+            for option, parameter in inspect.signature(FORMATS[name].load()).parameters.items()
+            if option not in ("path", "keys", "episodes", "name")
+        }
+        said = {option: bare(default) for option, default in re.findall(r"`(\w+)`(?: \(([^)]*)\))?", cell)}
+        assert said.keys() == own.keys(), name
+        for option, default in own.items():
+            if default not in (None, False):
+                assert said[option] == shown(default).removesuffix(".0"), (name, option)
