@@ -75,7 +75,7 @@ def test_no_action_offsets_give_one_action_without_a_time_axis(make_reader, tmp_
 offset_lists = st.lists(st.integers(-6, 12), min_size=1, max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     observations=offset_lists,
