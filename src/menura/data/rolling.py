@@ -42,11 +42,12 @@ class RollingTable:
         self._group_parts = group_parts
         self._number = 0
         self._parts: list[pa.Table] = []
-        self._staged: tuple[int, list[pa.Table]] | None = None
+        self._bytes = 0  # of the parts: asking each of them for every episode would take longer than writing
+        self._staged: tuple[int, list[pa.Table], int] | None = None
 
     def resume(self, number: int, parts: list[pa.Table]) -> None:
         """Goes on with file `number`, which holds these parts; what else is in it is dropped with the next part."""
-        self._number, self._parts = number, parts
+        self._number, self._parts, self._bytes = number, parts, sum(part.nbytes for part in parts)
 
     @property
     def number(self) -> int:
@@ -55,23 +56,21 @@ class RollingTable:
 
     def place(self, nbytes: int) -> int:
         """The number of the file that a part of this size will be in."""
-        full = (
-            len(self._parts) >= _EPISODES_PER_FILE
-            or sum(part.nbytes for part in self._parts) + nbytes > _BYTES_PER_FILE
-        )
+        full = len(self._parts) >= _EPISODES_PER_FILE or self._bytes + nbytes > _BYTES_PER_FILE
         return self._number + 1 if self._parts and full else self._number
 
     def stage(self, part: pa.Table, number: int) -> None:
         """Writes file `number` with this part at its end; the schema's metadata is the part's."""
-        parts = [*self._parts, part] if number == self._number else [part]
+        goes_on = number == self._number
+        parts = [*self._parts, part] if goes_on else [part]
         tables = [each.replace_schema_metadata(part.schema.metadata) for each in parts]
         with replacing(self._path(number)) as path, pq.ParquetWriter(path, part.schema) as writer:
             for table in tables if self._group_parts else [pa.concat_tables(tables)]:
                 writer.write_table(table, row_group_size=len(table))
-        self._staged = number, parts
+        self._staged = number, parts, part.nbytes + (self._bytes if goes_on else 0)
 
     def accept(self) -> None:
         """What was staged is now part of the table."""
         if self._staged is not None:
-            self._number, self._parts = self._staged
+            self._number, self._parts, self._bytes = self._staged
             self._staged = None
