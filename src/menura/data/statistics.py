@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from menura.errors import DataError, StatisticsError
 
 Float64 = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _FIELDS = ("mean", "std", "min", "max", "q01", "q99")
 # Rows per level of the sketch, so also the number of rows up to which quantiles are exact.
@@ -107,12 +108,14 @@ class StatisticsBuilder:
             width = len(self._mean) if self._count else "D"
             raise DataError(f"Statistics of {self._feature}: expected shape (N, {width}), got {table.shape}.")
         for start in range(0, len(table), _CAPACITY):
-            part = table[start : start + _CAPACITY].astype(np.float64)
+            given = table[start : start + _CAPACITY]
+            part = given.astype(np.float64)
             self._require_finite(part, self._count)
             mean = part.mean(axis=0)
             squares = np.square(part - mean).sum(axis=0)
             self._join(len(part), mean, squares, part.min(axis=0), part.max(axis=0))
-            self._sketch.add(part)
+            # The same numbers, sorted in less than half the time.
+            self._sketch.add(given.copy() if given.dtype == np.float32 else part)
 
     def merge(self, other: StatisticsBuilder) -> None:
         """Adds everything `other` has seen."""
@@ -175,10 +178,10 @@ class QuantileSketch:
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
-        self._levels: list[list[Float64]] = [[]]
+        self._levels: list[list[Floats]] = [[]]
         self._odd = False
 
-    def add(self, rows: Float64) -> None:
+    def add(self, rows: Floats) -> None:
         """Takes (N, D) rows, which must not change afterwards."""
         self._levels[0].append(rows)
         self._compact()
@@ -195,7 +198,7 @@ class QuantileSketch:
         """(len(fractions), D); by linear interpolation while nothing was dropped."""
         levels = [(np.concatenate(parts), 2**height) for height, parts in enumerate(self._levels) if parts]
         if len(self._levels) == 1:
-            return np.quantile(levels[0][0], fractions, axis=0)
+            return np.quantile(levels[0][0].astype(np.float64), fractions, axis=0)
         values = np.concatenate([rows for rows, _ in levels])
         weights = np.concatenate([np.full(len(rows), weight) for rows, weight in levels])
         order = np.argsort(values, axis=0, kind="stable")
