@@ -11,6 +11,7 @@ import pytest
 
 from menura.cli.main import main
 from menura.data import Episode, Hdf5Writer, open_dataset
+from menura.data.tools.writing import UNFINISHED
 from menura.features import Features, VectorFeature
 
 
@@ -102,6 +103,17 @@ def test_wrappers_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     run("data", "check", tmp_path / "measured", "--json", "--wrappers", f"[{declared}]")
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert "control_type" in [finding["kind"] for finding in findings]  # they look absolute
+
+
+def test_info_says_that_a_dataset_is_unfinished(
+    robomimic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    assert run("data", "convert", robomimic, "-o", made, "--lossless") == 0
+    (made / UNFINISHED).write_text('{"source": "can", "digest": "0"}')
+    capsys.readouterr()
+    assert run("data", "info", made) == 0
+    assert "of 'can': writing was interrupted; the same command goes on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_what_is_wrong_with_a_policy_is_found_before_stores_are_built(
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
+        ("{path: half}", r"^Dataset .*half: .* \(of 'can'\) was interrupted.*\(configs/task/other.yaml:2\)$"),
         ("{path: made}", r"^Dataset .*made: expected files of one of .*\(configs/task/other.yaml:2\)$"),
         (
             "{class: ReachData, filter: {frames: state.yy > 0}}",
@@ -91,6 +92,8 @@ def test_what_is_wrong_with_the_data_is_told_with_its_line_before_torch_is_impor
     project: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, message: str
 ) -> None:
     Path("made").mkdir()
+    Path("half").mkdir()
+    Path("half/.menura-unfinished.json").write_text('{"source": "can"}')
     Path("configs/task/other.yaml").write_text(f"datasets:\n  - {dataset}\npolicy: {{class: ReachPolicy}}\n")
     monkeypatch.setitem(sys.modules, "menura.training.assembly", None)  # whoever imports it fails
     with pytest.raises(DataError, match=message):

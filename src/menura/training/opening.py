@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from menura.config import ResolvedTask
 from menura.data import Reader, open_dataset
 from menura.data.selection import Filter, require_names
+from menura.data.tools.writing import unfinished
 from menura.errors import ConfigError, DataError, TrainingError
 from menura.user_code import naming_users_line
 
@@ -17,7 +19,8 @@ def open_datasets(task: ResolvedTask) -> list[Reader]:
 
     Raises:
         ConfigError: more than one dataset with `data.store: stream`.
-        DataError: nothing is there, something is damaged or not said, or a filter names what no episode has.
+        DataError: nothing is there, its writing was interrupted, something is damaged or not said, or a filter names
+            what no episode has.
         TrainingError: the project's own dataset or wrapper raised an error, which is the cause.
     """
     config = task.config
@@ -30,6 +33,7 @@ def open_datasets(task: ResolvedTask) -> list[Reader]:
     for number, dataset in enumerate(config.datasets):
         key = f"datasets.{number}"
         with naming_users_line(task.project, TrainingError), _error_at(task, key):
+            _require_whole(task, dataset.path)
             reader = open_dataset(
                 {**dataset.model_dump(by_alias=True), "filter": None},
                 project=task.project,
@@ -42,6 +46,15 @@ def open_datasets(task: ResolvedTask) -> list[Reader]:
                 require_names(reader, Filter.of(dataset.filter.model_dump()))
         readers.append(reader)
     return readers
+
+
+def _require_whole(task: ResolvedTask, path: str | None) -> None:
+    source = None if path is None else unfinished(task.project / Path(path).expanduser())
+    if source is not None:
+        raise DataError(
+            f"Dataset {path}: expected a whole one, got one whose writing (of {source!r}) was interrupted. "
+            "Run that command again: it goes on."
+        )
 
 
 @contextmanager

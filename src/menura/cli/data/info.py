@@ -51,6 +51,8 @@ def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
     rows += [("task", f"{task!r}: {count:,} episodes") for task, count in list(found.tasks.items())[:10] if task]
     if len(found.tasks) > 10:
         rows.append(("", f"and {len(found.tasks) - 10:,} more tasks"))
+    if found.unfinished is not None:
+        rows.insert(1, ("unfinished", f"of {found.unfinished!r}: writing was interrupted; the same command goes on"))
     if found.disk_bytes is not None:
         rows.append(("on the disk", _size(found.disk_bytes)))
     return [row for row in rows if row[1]]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from menura.data.readers.base import Reader
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.threads import available_cores
+from menura.data.tools.writing import unfinished
 from menura.data.workers import open_workers
 from menura.features import Features
 
@@ -36,6 +37,7 @@ class DatasetInfo:
         tasks: instruction -> its episodes.
         solved, unsolved: episodes that are known to be.
         disk_bytes: of all files; None where the dataset is not a path.
+        unfinished: the dataset that was being written here by a tool that was interrupted; else None.
     """
 
     name: str
@@ -48,6 +50,7 @@ class DatasetInfo:
     solved: int
     unsolved: int
     disk_bytes: int | None
+    unfinished: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -73,6 +76,7 @@ def describe(reader: Reader, path: str | Path | None = None) -> DatasetInfo:
         solved=successes[True],
         unsolved=successes[False],
         disk_bytes=None if path is None else _bytes(Path(path)),
+        unfinished=None if path is None else unfinished(Path(path)),
     )
 
 

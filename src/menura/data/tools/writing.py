@@ -36,6 +36,12 @@ from menura.files import TEMPORARY, read_json, replace_directory, write_json
 UNFINISHED = ".menura-unfinished.json"
 
 
+def unfinished(directory: Path) -> str | None:
+    """The dataset that was being written here when a tool was interrupted; None where nothing is unfinished."""
+    note = directory / UNFINISHED
+    return str(read_json(note, DataError).get("source")) if note.exists() else None
+
+
 class Writer(Protocol):
     """What both writers have."""
 
