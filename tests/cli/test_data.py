@@ -51,6 +51,7 @@ def test_from_one_format_to_another_and_through_every_tool(
 
     assert run("data", "info", made) == 0
     text = capsys.readouterr().out
+    assert "format        LeRobotDataset v3.0\n" in text
     assert "episodes      2 of 10 to 12 frames" in text
     assert "camera front  16 x 16" in text
     assert run("data", "info", robomimic, "--json") == 0

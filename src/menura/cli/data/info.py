@@ -40,6 +40,7 @@ def _rows(found: DatasetInfo) -> list[tuple[str, str]]:
     control = " ".join(word for word in (features.control_space, features.control_type) if word)
     rows = [
         ("dataset", found.name),
+        ("format", found.format or ""),
         ("robot", features.robot or ""),
         ("episodes", f"{found.episodes:,} of {_between(found.shortest, found.longest)} frames"),
         ("frames", f"{found.frames:,} at {features.fps:g} Hz: {minutes:,.1f} minutes"),

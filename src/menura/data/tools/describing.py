@@ -13,11 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from menura.data.formats import FORMATS
 from menura.data.readers.base import Reader
 from menura.data.statistics import Statistics, StatisticsBuilder
 from menura.data.threads import available_cores
 from menura.data.tools.writing import unfinished
 from menura.data.workers import open_workers
+from menura.data.wrappers.base import Wrapper
 from menura.features import Features
 
 # So long this process reads alone: most datasets are done then, sooner than processes start.
@@ -32,6 +34,7 @@ class DatasetInfo:
 
     Attributes:
         name: what the dataset is called.
+        format: what people call its format; None for a class of one's own.
         episodes, frames: how many.
         shortest, longest: frames of an episode.
         tasks: instruction -> its episodes.
@@ -41,6 +44,7 @@ class DatasetInfo:
     """
 
     name: str
+    format: str | None
     features: Features
     episodes: int
     frames: int
@@ -67,6 +71,7 @@ def describe(reader: Reader, path: str | Path | None = None) -> DatasetInfo:
     successes = Counter(reader.metadata(index).get("success") for index in range(len(reader)))
     return DatasetInfo(
         name=reader.name,
+        format=_format(reader),
         features=reader.features,
         episodes=len(reader),
         frames=int(lengths.sum()),
@@ -78,6 +83,14 @@ def describe(reader: Reader, path: str | Path | None = None) -> DatasetInfo:
         disk_bytes=None if path is None else _bytes(Path(path)),
         unfinished=None if path is None else unfinished(Path(path)),
     )
+
+
+def _format(reader: Reader) -> str | None:
+    """The title of the format that a reader, or the one within it, reads."""
+    while isinstance(reader, Wrapper):
+        reader = reader.reader
+    place = f"{type(reader).__module__}:{type(reader).__qualname__}"
+    return next((format.title for format in FORMATS.values() if format.reader == place), None)
 
 
 def dataset_statistics(
