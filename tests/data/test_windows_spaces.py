@@ -79,7 +79,7 @@ def test_batches_and_statistics(
     assert statistics.count == len(trained)
     assert statistics.mean == pytest.approx(trained.mean(0, dtype=np.float64), abs=1e-6)
     assert statistics.std == pytest.approx(trained.std(0, dtype=np.float64), abs=1e-6)
-    assert statistics.q99 == pytest.approx(np.quantile(trained, 0.99, axis=0), abs=1e-6)
+    assert statistics.q99 == pytest.approx(np.quantile(trained.astype(np.float64), 0.99, axis=0), abs=1e-6)
     assert items.statistics()["state"].dim == spaces.trained.state_dim
     again = pickle.loads(pickle.dumps(items))
     assert np.array_equal(again.__getitems__([1, 2])["actions"], batch["actions"][[1, 2]])

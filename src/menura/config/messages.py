@@ -75,7 +75,8 @@ def _path(model: type[Section], location: tuple[int | str, ...]) -> KeyPath:
 
 def _label(kind: Any) -> str:
     """What pydantic calls a branch of a union."""
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace(", ", ",")
+    plain = typing.get_origin(kind) is None  # in Python 3.10 `list[str]` passes for a type
+    return kind.__name__ if plain and isinstance(kind, type) else str(kind).replace(", ", ",")
 
 
 def _has_keys(kind: Any) -> bool:
