@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import menura.policies
+from menura.checkpoint.code import save_policy
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.policies.contract import Contract, Needs, build_policy, loss_and_logs, observation
 from menura.policies.needs import config_parameters
@@ -241,10 +242,8 @@ def test_every_policy_loads_in_a_fresh_process_without_menura(tmp_path):
     expected = {}
     for policy_class, cameras in CASES:
         policy = make(policy_class, cameras).eval()
-        policy_class.config_class.register_for_auto_class()
-        policy_class.register_for_auto_class("AutoModel")
         directory = tmp_path / f"{policy_class.__name__}_{len(cameras)}"
-        policy.save_pretrained(directory)
+        save_policy(policy, directory)
         obs = observation(make_batch(policy))
         save_file(obs, directory / "obs.safetensors")
         expected[str(directory)] = policy.select_action(obs)

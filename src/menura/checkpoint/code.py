@@ -12,6 +12,7 @@ from transformers.dynamic_module_utils import custom_object_save, get_class_from
 
 from menura import components
 from menura.checkpoint.manifest import MANIFEST_FILE, Code
+from menura.checkpoint.travelling import laid_flat, travelling_code
 from menura.errors import CheckpointError, ComponentError, ContractError
 from menura.policies.quiet import no_progress_bars
 
@@ -21,12 +22,15 @@ INSTALLED = ("menura", "torch", "transformers")
 
 def save_policy(policy: PreTrainedModel, directory: Path) -> None:
     """`save_pretrained` with the source files of the policy and its config, as `AutoModel` expects them."""
-    for class_ in (type(policy), type(policy.config)):
-        _require_file(class_)
-    type(policy).register_for_auto_class("AutoModel")
-    type(policy.config).register_for_auto_class("AutoConfig")
+    config_file, policy_file = _require_file(type(policy.config)), _require_file(type(policy))
+    policy.config.auto_map = {
+        "AutoConfig": f"{config_file.stem}.{type(policy.config).__name__}",
+        "AutoModel": f"{policy_file.stem}.{type(policy).__name__}",
+    }
     with no_progress_bars():
         policy.save_pretrained(directory)
+    for name, text in {**travelling_code(config_file), **travelling_code(policy_file)}.items():
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:
@@ -90,7 +94,7 @@ def differs_from_copy(class_: type, code: Code, directory: Path) -> str | None:
     if file is None or code.file is None:
         return None
     copy = directory / code.file
-    return file if copy.is_file() and copy.read_bytes() != Path(file).read_bytes() else None
+    return file if copy.is_file() and copy.read_text(encoding="utf-8") != laid_flat(Path(file)) else None
 
 
 def _require_file(class_: type) -> Path:

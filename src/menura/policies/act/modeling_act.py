@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..common.losses import masked_l1
 from .backbone_act import Backbone
 from .configuration_act import ACTPolicyConfig
 from .transformer_act import DecoderLayer, EncoderLayer, sine_positions, sine_positions_2d
@@ -189,18 +190,3 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Of N(mean, exp(log_variance)) from N(0, 1), summed over Z and averaged over B
     (Kingma & Welling 2014, arXiv 1312.6114, appendix B)."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=-1).mean()
-
-
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
-    are there (B, A); 0 when all steps are padding."""
-    error = (predicted - actions).abs()  # (B, T, A)
-    if action_mask is None:
-        error = error.mean(dim=-1)  # (B, T)
-    else:
-        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
-        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
-    if is_pad is None:
-        return error.mean()
-    valid = (~is_pad).to(error.dtype)
-    return (error * valid).sum() / valid.sum().clamp(min=1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..common.losses import masked_l1
 from .configuration_cnn_mlp import CNNMLPPolicyConfig
 
 
@@ -123,18 +124,3 @@ def spatial_softmax(maps: Tensor) -> Tensor:
     x = weights.sum(dim=2) @ torch.linspace(-1, 1, width, device=maps.device, dtype=maps.dtype)  # (N, C)
     y = weights.sum(dim=3) @ torch.linspace(-1, 1, height, device=maps.device, dtype=maps.dtype)
     return torch.stack((x, y), dim=-1).flatten(1)
-
-
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
-    are there (B, A); 0 when all steps are padding."""
-    error = (predicted - actions).abs()  # (B, T, A)
-    if action_mask is None:
-        error = error.mean(dim=-1)  # (B, T)
-    else:
-        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
-        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
-    if is_pad is None:
-        return error.mean()
-    valid = (~is_pad).to(error.dtype)
-    return (error * valid).sum() / valid.sum().clamp(min=1)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..common.losses import masked_l1
+
 
 class MLPPolicyConfig(PretrainedConfig):
     """Settings of `MLPPolicy`; the defaults solve ALOHA's transfer cube from 50 demonstrations of state.
@@ -100,18 +102,3 @@ class MLPPolicy(PreTrainedModel):
             state = state * (state_mask if state.dim() == 2 else state_mask[:, None])
         flat: Tensor = self.action_head(self.backbone(state.flatten(1)))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
-
-
-def masked_l1(predicted: Tensor, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None = None) -> Tensor:
-    """Mean absolute error over the steps (B, T, A) that are not padding (B, T), and of each over the dimensions that
-    are there (B, A); 0 when all steps are padding."""
-    error = (predicted - actions).abs()  # (B, T, A)
-    if action_mask is None:
-        error = error.mean(dim=-1)  # (B, T)
-    else:
-        there = action_mask[:, None].to(error.dtype)  # (B, 1, A)
-        error = (error * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)
-    if is_pad is None:
-        return error.mean()
-    valid = (~is_pad).to(error.dtype)
-    return (error * valid).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,64 @@
+"""Text as token ids: the tokenizer of a policy that reads its task, saved beside the weights and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+#: The tokenizer that needs no file: each byte of UTF-8 is a token (Xue et al. 2022, arXiv 2105.13626).
+BYTES = "bytes"
+
+
+class TextPolicy(PreTrainedModel):
+    """A policy whose config names a `tokenizer`: `bytes`, a Hub id or a directory.
+
+    It is fetched when it is first needed, and saved with the weights, from where a loaded policy takes it.
+    """
+
+    _tokenizer: PreTrainedTokenizerBase | None = None
+    _tokens: dict[str, list[int]]
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.config.tokenizer, self.config.name_or_path)
+        return self._tokenizer
+
+    def tokenize(self, texts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token ids (B, length) int64 and which of them are text (B, length) bool; longer texts are cut.
+
+        The length is the same for every batch, so that a row does not depend on its neighbours.
+        """
+        if "_tokens" not in self.__dict__:
+            self._tokens = {}
+        for text in texts:
+            if text not in self._tokens:
+                self._tokens[text] = self.tokenizer(text).input_ids
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.full((len(texts), length), pad, dtype=torch.int64)
+        mask = torch.zeros(len(texts), length, dtype=torch.bool)
+        for row, text in enumerate(texts):
+            tokens = self._tokens[text][:length]
+            ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+            mask[row, : len(tokens)] = True
+        return ids.to(device), mask.to(device)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        """As in `transformers`, with the tokenizer's files."""
+        super().save_pretrained(save_directory, **kwargs)
+        if self.config.tokenizer != BYTES:
+            self.tokenizer.save_pretrained(save_directory)
+
+
+def load_tokenizer(name: str, directory: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in `directory`, where there is one, else that of the Hub id or directory `name`."""
+    if name == BYTES:
+        return ByT5Tokenizer()
+    saved = directory is not None and (Path(directory) / "tokenizer_config.json").is_file()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory if saved else name)
+    return tokenizer
