@@ -57,7 +57,7 @@ bench: install
 lock:
 	{ grep '^#' requirements.txt; \
 	  uv pip compile pyproject.toml --universal --python-version 3.10 --constraint tools/pins.txt \
-	    --extra metaworld --extra aloha --extra tensorboard --extra zarr --extra ray --extra dev \
+	    --extra metaworld --extra aloha --extra tensorboard --extra zarr --extra ray --extra peft --extra diffusers --extra bitsandbytes --extra dev \
 	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  | grep -v -E '^(nvidia-|cuda-|triton)' | sed -E "s/^(torch==[0-9.]+).*/\1/; s/^(labmaze==[0-9.]+)$$/\1 ; python_full_version < '3.13'/" | uniq; } > requirements.new
 	mv requirements.new requirements.txt

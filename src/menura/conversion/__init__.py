@@ -1,0 +1,1 @@
+"""Checkpoints of other people: read as ours, and ours written as theirs."""
