@@ -110,6 +110,17 @@ class ImageNormalization:
         return torch.from_numpy(np.stack([1 / (GREY_LEVELS * std), -mean / std]).astype(np.float32))
 
 
+def image_table(value: Any, camera_names: Sequence[str]) -> torch.Tensor:
+    """The factors and addends of `config.image_normalize`: (2, 3), or (2, K, 3) where each camera has its own.
+
+    `value` is what `ImageNormalization.parse` reads, or `{camera: what it reads, …}` with every camera.
+    """
+    if not (isinstance(value, Mapping) and camera_names and set(camera_names) <= set(value)):
+        return ImageNormalization.parse(value).table()
+    tables = [ImageNormalization.parse(value[camera]).table() for camera in camera_names]
+    return torch.stack(tables, dim=1)
+
+
 NAMED: dict[str, ImageNormalization] = {
     "zero_one": ImageNormalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "minus_one_one": ImageNormalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -119,11 +130,13 @@ NAMED: dict[str, ImageNormalization] = {
 
 
 def to_channels_first(images: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """(..., H, W, 3) uint8 -> (..., 3, H, W) float32, normalized by `ImageNormalization.table`.
+    """(..., [K,] H, W, 3) uint8 -> (..., [K,] 3, H, W) float32, normalized by `image_table`: (2, 3) or (2, K, 3).
 
     The memory stays colours-last: torch's `channels_last` format, which convolutions like best, without a copy.
     """
     # One long row of W * 3 numbers is what a processor's vector units can work on; three colours at a time are not.
-    factor, addend = table.repeat(1, images.shape[-2])  # each (W * 3,)
+    factor, addend = table.repeat(*(1,) * (table.dim() - 1), images.shape[-2])  # each (W * 3,) or (K, W * 3)
+    if table.dim() > 2:
+        factor, addend = factor[:, None], addend[:, None]  # (K, 1, W * 3): the same for every row of pixels
     rows = images.flatten(-2).to(torch.float32).mul_(factor).add_(addend)  # (..., H, W * 3)
     return rows.reshape(images.shape).movedim(-1, -3)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from menura.errors import CheckpointError, ContractError, FeatureMismatch, StatisticsError
 from menura.features import Features
 from menura.files import read_json, write_json
-from menura.processing.images import ImageNormalization, to_channels_first
+from menura.processing.images import image_table, to_channels_first
 from menura.processing.layout import Placement
-from menura.processing.normalizer import FIELDS, Kind, Normalizer, Rows, StatisticsLike
+from menura.processing.normalizer import Affine, Kind, Normalizer, Rows, StatisticsLike, fields_of
 from menura.processing.observation import batch_rows, prepare_observation, read_state
 from menura.processing.settings import OBSERVATION_KEYS, ProcessorConfigLike, ProcessorSettings
 from menura.processing.spaces import Spaces, spaces_of_each
@@ -65,7 +65,7 @@ class Processor:
             )
         # An encoder is promised pixels in [0, 1]; what it needs beyond that is its own affair.
         normalization = "zero_one" if image_encoder is not None else settings.image_normalize
-        self._pixels = ImageNormalization.parse(normalization).table()
+        self._pixels = image_table(normalization, settings.camera_names)
         hidden = self.trained.state.object_indices if settings.blind and self.trained.state else ()
         self._hidden = torch.tensor(hidden, dtype=torch.int64)
         self.placements = tuple(
@@ -413,15 +413,17 @@ def _blotted(slot: torch.Tensor, lacks: torch.Tensor) -> torch.Tensor:
 def _normalizer(
     tables: Mapping[str, Any], feature: str, kind: Kind, mask: tuple[bool, ...] | None, settings: ProcessorSettings
 ) -> Normalizer:
-    for name in FIELDS:
+    names = fields_of(kind)
+    for name in names:
         shape = np.shape(tables.get(f"{feature}.{name}", ()))
         if len(shape) != 2 or shape[0] != len(settings.dataset_names):
             raise StatisticsError(
                 f"{NORMALIZER_FILE}, {feature}.{name}: expected a row for each of {list(settings.dataset_names)}, "
                 f"got shape {shape}."
             )
+    row_class = Affine if kind == "affine" else Rows
     rows = [
-        Rows(**{name: tables[f"{feature}.{name}"][index] for name in FIELDS})
+        row_class(**{name: tables[f"{feature}.{name}"][index] for name in names})
         for index in range(len(settings.dataset_names))
     ]
     return Normalizer(kind, rows, feature=feature, mask=mask)

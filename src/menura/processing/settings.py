@@ -39,12 +39,12 @@ class ProcessorSettings:
         features: what raw observations and physical actions mean; of datasets that differ, the layout of what is
             trained.
         keys: which of `OBSERVATION_KEYS` the policy reads; the others need not be given.
-        state, action: the kind of normalization.
+        state, action: the kind of normalization; `affine` in converted checkpoints alone.
         state_mask, action_mask: True where a dimension (of what is trained) is normalized; all, when None.
         camera_names: the cameras, in the order of the K axis.
         image_size: (height, width) the policy sees; None without cameras.
         resize: `stretch` or `pad`.
-        image_normalize: as `ImageNormalization.parse` reads it.
+        image_normalize: as `ImageNormalization.parse` reads it, or `{camera: such, …}` where each has its own.
         observation_steps: O, how many observations the policy is given.
         blind: the object's state and all pixels are hidden (zero after normalization).
         dataset_names: row k of the statistics belongs to dataset k.
