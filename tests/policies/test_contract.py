@@ -125,6 +125,11 @@ def test_sizes_follow_from_offsets():
     assert needs.image_size == (48, 64)
 
 
+def test_training_may_need_more_actions_than_are_answered():
+    needs = Needs.of(config_with(chunk_size=2, action_offsets=[-1, 0, 1, 2]))
+    assert (needs.chunk_size, needs.n_action_steps, needs.action_offsets) == (2, 2, (-1, 0, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
@@ -151,7 +156,8 @@ def test_sizes_follow_from_offsets():
         ),
         (
             {"chunk_size": 3, "action_offsets": [0, 1]},
-            "PreTrainedConfig.action_offsets: expected chunk_size = 3 of them, got 2. Change either.",
+            "PreTrainedConfig.action_offsets: expected chunk_size = 3 of them, or more of them with 0 … 2 among them, "
+            "got [0, 1]. Change either.",
         ),
         (
             {"action_offsets": [1, 0]},

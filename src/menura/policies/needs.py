@@ -22,11 +22,13 @@ class Needs:
     """The plain attributes of a config that shape its data, each with its default worked out.
 
     Attributes:
-        chunk_size: T, actions predicted; None when the policy predicts one action (B, A).
+        chunk_size: T, actions answered; None when the policy predicts one action (B, A).
         n_action_steps: actions executed before predicting again; `chunk_size` when not said, 1 without chunks.
         n_obs_steps: O, observations given.
         observation_offsets: their frames relative to now, oldest first, each ≤ 0: `(1 - O, …, 0)` when not said.
-        action_offsets: frames of the chunk relative to now, `(0, …, T - 1)` when not said; None without chunks.
+        action_offsets: frames of the actions in training relative to now, `(0, …, T - 1)` when not said; None without
+            chunks. There may be more of them than `chunk_size`: a policy that learns from past steps, too, answers the
+            chunk that begins now.
         camera_names: the cameras, in order; None when the config does not say (then all of the data's).
         image_size: (height, width) of the images; None when any size will do.
         image_normalize: how pixels in [0, 1] are normalized further; None for not at all.
@@ -93,10 +95,11 @@ def _read(config: PretrainedConfig) -> tuple[Needs, list[Problem]]:
         chunk_size = len(action_offsets)
     if action_offsets is None and chunk_size is not None:
         action_offsets = tuple(range(chunk_size))
-    if action_offsets is not None and len(action_offsets) != chunk_size:
-        problems.append(
-            ("action_offsets", f"expected chunk_size = {chunk_size} of them, got {len(action_offsets)}. Change either.")
-        )
+    if action_offsets is not None and chunk_size is not None and len(action_offsets) != chunk_size:
+        # A policy that is trained on more actions than it answers, such as those of past observations.
+        if not set(range(chunk_size)) <= set(action_offsets):
+            answered = f"chunk_size = {chunk_size} of them, or more of them with 0 … {chunk_size - 1} among them"
+            problems.append(("action_offsets", f"expected {answered}, got {list(action_offsets)}. Change either."))
 
     if n_obs_steps is None:
         n_obs_steps = 1 if observation_offsets is None else len(observation_offsets)

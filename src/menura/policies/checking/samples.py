@@ -60,7 +60,7 @@ def make_batch(
     needs = Needs.of(config)
     random = torch.Generator().manual_seed(seed)
     time = () if needs.n_obs_steps == 1 else (needs.n_obs_steps,)
-    chunk = () if needs.chunk_size is None else (needs.chunk_size,)
+    chunk = () if needs.action_offsets is None else (len(needs.action_offsets),)
     batch: dict[str, Any] = {
         "state": torch.randn(size, *time, features.state_dim, generator=random),
         "task": [INSTRUCTIONS[row % len(INSTRUCTIONS)] for row in range(size)],
