@@ -95,11 +95,11 @@ def _read(config: PretrainedConfig) -> tuple[Needs, list[Problem]]:
         chunk_size = len(action_offsets)
     if action_offsets is None and chunk_size is not None:
         action_offsets = tuple(range(chunk_size))
-    if action_offsets is not None and chunk_size is not None and len(action_offsets) != chunk_size:
-        # A policy that is trained on more actions than it answers, such as those of past observations.
-        if not set(range(chunk_size)) <= set(action_offsets):
-            answered = f"chunk_size = {chunk_size} of them, or more of them with 0 … {chunk_size - 1} among them"
-            problems.append(("action_offsets", f"expected {answered}, got {list(action_offsets)}. Change either."))
+    # There may be more of them: those of past steps, which a policy learns from and does not answer.
+    answered = set(range(chunk_size or 0))
+    if action_offsets is not None and len(action_offsets) != chunk_size and not answered <= set(action_offsets):
+        wanted = f"chunk_size = {chunk_size} of them, or more of them with 0 … {max(answered)} among them"
+        problems.append(("action_offsets", f"expected {wanted}, got {list(action_offsets)}. Change either."))
 
     if n_obs_steps is None:
         n_obs_steps = 1 if observation_offsets is None else len(observation_offsets)
