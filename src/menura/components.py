@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "MLPPolicy": "menura.policies.mlp.modeling_mlp:MLPPolicy",
         "CNNMLPPolicy": "menura.policies.cnn_mlp.modeling_cnn_mlp:CNNMLPPolicy",
         "ACTPolicy": "menura.policies.act.modeling_act:ACTPolicy",
+        "BCRNNPolicy": "menura.policies.bc_rnn.modeling_bc_rnn:BCRNNPolicy",
     },
     "dataset": {},
     "env": {
