@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.losses import masked_l1
+from ..common.spatial_softmax import spatial_softmax
 from .configuration_cnn_mlp import CNNMLPPolicyConfig
 
 
@@ -115,12 +116,3 @@ class PointEncoder(nn.Module):
         """(N, 3, H, W) -> (N, 2C)."""
         # Channels last is the layout pixels come in, and the faster one for convolutions on CPU and GPU alike.
         return spatial_softmax(self.layers(image.contiguous(memory_format=torch.channels_last)))
-
-
-def spatial_softmax(maps: Tensor) -> Tensor:
-    """The mean position (x, y), each in [-1, 1], of every map's softmax: (N, C, H, W) -> (N, 2C)."""
-    height, width = maps.shape[-2:]
-    weights = maps.flatten(2).softmax(dim=-1).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
-    x = weights.sum(dim=2) @ torch.linspace(-1, 1, width, device=maps.device, dtype=maps.dtype)  # (N, C)
-    y = weights.sum(dim=3) @ torch.linspace(-1, 1, height, device=maps.device, dtype=maps.dtype)
-    return torch.stack((x, y), dim=-1).flatten(1)
