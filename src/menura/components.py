@@ -32,6 +32,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "MLPPolicy": "menura.policies.mlp.modeling_mlp:MLPPolicy",
         "CNNMLPPolicy": "menura.policies.cnn_mlp.modeling_cnn_mlp:CNNMLPPolicy",
         "ACTPolicy": "menura.policies.act.modeling_act:ACTPolicy",
+        "RDTPolicy": "menura.policies.rdt.modeling_rdt:RDTPolicy",
+        "SmolVLAPolicy": "menura.policies.smolvla.modeling_smolvla:SmolVLAPolicy",
         "BCRNNPolicy": "menura.policies.bc_rnn.modeling_bc_rnn:BCRNNPolicy",
     },
     "dataset": {},
