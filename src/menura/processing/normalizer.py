@@ -137,6 +137,12 @@ class Normalizer:
         self._check_width(x)
         return self._apply(self._backward, x, dataset_id)
 
+    def affine(self, dataset_id: int = 0) -> Affine:
+        """What is computed for one dataset, as plain numbers, whatever the kind."""
+        forward, backward = self._affine()
+        centre = self._centres()[0] if self.kind == "affine" else np.zeros_like(forward[0])
+        return Affine(*(table[dataset_id] for table in (centre, *forward, *backward)))
+
     def to(self, device: torch.device | str) -> Normalizer:
         """Move the tables to where the data is."""
         self._forward, self._backward = self._forward.to(device), self._backward.to(device)

@@ -1,0 +1,93 @@
+"""A checkpoint of another program, converted: what it is, and how it is put together with nothing left over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from menura import components
+from menura.conversion.weights import Weights, listed
+from menura.errors import CheckpointError
+from menura.policies.contract import completed, require_policy_class
+from menura.policies.needs import config_parameters, fill_config
+from menura.policies.quiet import no_progress_bars
+from menura.processing.processor import Processor
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A policy of another program, as one of Menura's.
+
+    Attributes:
+        policy, processor: ready to be asked.
+        origin: what wrote it, such as `lerobot act`.
+        path: the directory or file it was read from.
+        files: those that were read.
+        notes: what the converter did beyond renaming, one sentence each: what was left out, and why.
+    """
+
+    policy: PreTrainedModel
+    processor: Processor
+    origin: str
+    path: Path
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def report(self) -> str:
+        """What became what, in Markdown."""
+        parameters = sum(parameter.numel() for parameter in self.policy.parameters())
+        lines = [
+            f"Converted from {self.origin} ({self.path.name}): {type(self.policy).__name__} with {parameters:,} "
+            "parameters. Nothing was missing, and nothing is left over.",
+            *(f"- {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def policy_class(name: str) -> type[PreTrainedModel]:
+    """One of Menura's own policies."""
+    class_ = components.load("policy", components.BUILT_IN["policy"][name], Path.cwd())
+    require_policy_class(class_)
+    return completed(class_)
+
+
+def accepted(class_: type[PreTrainedModel], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those facts that the policy's config has an argument for."""
+    parameters = config_parameters(require_policy_class(class_))
+    return {name: value for name, value in facts.items() if name in parameters}
+
+
+def build(class_: type[PreTrainedModel], config: Any, state_dict: Mapping[str, Tensor], weights: Weights) -> Any:
+    """The policy with exactly these weights, in evaluation.
+
+    Raises:
+        CheckpointError: a weight is missing, has another shape, or is left over, on either side.
+    """
+    if weights.left:
+        raise CheckpointError(
+            f"{weights.where}: expected every tensor to have a place in {class_.__name__}, got {listed(weights.left)} "
+            "left over. It was saved by another version, or is another policy."
+        )
+    with no_progress_bars():
+        loaded: Any = class_.from_pretrained(  # as when a checkpoint is loaded: no weight is drawn in vain
+            None, config=config, state_dict=dict(state_dict), output_loading_info=True
+        )
+    policy, info = loaded
+    wrong = {kind: sorted(str(key) for key in keys) for kind, keys in info.items() if keys}
+    if wrong:
+        kind, keys = next(iter(wrong.items()))
+        raise CheckpointError(
+            f"{weights.where}: expected the weights of {class_.__name__}, got {kind.replace('_', ' ')}: {listed(keys)}."
+        )
+    return policy.eval()
+
+
+def configured(class_: type[PreTrainedModel], args: Mapping[str, Any]) -> Any:
+    """The policy's config; ConfigError for arguments it does not take."""
+    return fill_config(require_policy_class(class_), args)
