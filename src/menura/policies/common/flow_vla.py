@@ -105,15 +105,18 @@ class FlowVLAPolicy(TextPolicy):
         )
         return chunk[..., : self.config.action_dim]
 
-    def padded_state(self, obs_dict: dict[str, Any]) -> Tensor:
-        """(B, `max_state_dim`): the state, 0 where there is none."""
+    def known_state(self, obs_dict: dict[str, Any]) -> Tensor:
+        """(B, S): the state, 0 where a mask says that there is none."""
         state, mask = obs_dict.get("state"), obs_dict.get("state_mask")
         if state is None:
             if self.config.state_dim:
                 raise ValueError(f"{type(self).__name__}: expected a state of width {self.config.state_dim}, got none.")
             state = torch.zeros(len(obs_dict["task"]), 0, device=self.device)
-        if mask is not None:
-            state = state * mask
+        return state if mask is None else state * mask
+
+    def padded_state(self, obs_dict: dict[str, Any]) -> Tensor:
+        """(B, `max_state_dim`): the state, 0 where there is none."""
+        state = self.known_state(obs_dict)
         return pad(state, (0, self.config.max_state_dim - state.shape[-1])).to(self.dtype)
 
     def images_there(self, obs_dict: dict[str, Any]) -> tuple[Tensor, Tensor] | None:

@@ -29,8 +29,8 @@ VISION_MODEL = {
 
 
 class SmolVLAPolicyConfig(PretrainedConfig):
-    """Settings of `SmolVLAPolicy`; defaults of Shukor et al. 2025 (arXiv 2506.01844) and of the authors' code in LeRobot,
-    `configuration_smolvla.py`, which trains with AdamW, learning rate 1e-4, betas (0.9, 0.95) and batches of 64.
+    """Settings of `SmolVLAPolicy`; defaults of Shukor et al. 2025 (arXiv 2506.01844) as the authors' code, LeRobot's
+    `configuration_smolvla.py`, has them. It trains with AdamW, learning rate 1e-4, betas (0.9, 0.95), batches of 64.
 
     Args:
         state_dim: width of the state, 0 for none; filled in from the data.
