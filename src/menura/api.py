@@ -13,10 +13,22 @@ if TYPE_CHECKING:
     from menura.evaluation.replay import replay
     from menura.policies.check import check_policy
     from menura.policies.new import new_policy
+    from menura.reproduction.run import reproduce
     from menura.serving.run import serve
     from menura.training.run import train
 
-__all__ = ["check_policy", "check_run", "collect", "compare", "evaluate", "new_policy", "replay", "serve", "train"]
+__all__ = [
+    "check_policy",
+    "check_run",
+    "collect",
+    "compare",
+    "evaluate",
+    "new_policy",
+    "replay",
+    "reproduce",
+    "serve",
+    "train",
+]
 
 _HOMES = {
     "check_policy": "menura.policies.check",
@@ -26,6 +38,7 @@ _HOMES = {
     "evaluate": "menura.evaluation.evaluate",
     "new_policy": "menura.policies.new",
     "replay": "menura.evaluation.replay",
+    "reproduce": "menura.reproduction.run",
     "serve": "menura.serving.run",
     "train": "menura.training.run",
 }

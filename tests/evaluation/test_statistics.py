@@ -13,6 +13,7 @@ from menura.errors import MenuraError
 from menura.evaluation.statistics import (
     mcnemar_exact,
     mcnemar_power,
+    mean_of_trainings,
     minimal_detectable_effect,
     newcombe_paired,
     sample_size,
@@ -128,3 +129,24 @@ def test_impossible_numbers_are_refused() -> None:
         wilson(1, 3, level=95)
     with pytest.raises(MenuraError, match="effect <= discordance"):
         sample_size(0.3, 0.2)
+
+
+@pytest.mark.parametrize(("rate", "spread"), [(0.5, 10), (0.9, 20), (0.98, 50), (0.7, 1e6)])
+@pytest.mark.parametrize("tasks", [1, 3, 10])
+def test_the_interval_of_trainings_covers_the_truth(rate: float, spread: float, tasks: int) -> None:
+    """Trainings whose own rates vary (beta), 50 episodes each: the interval holds the mean of all trainings."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        own = rng.beta(rate * spread, (1 - rate) * spread, (tasks, 3))
+        _, (low, high) = mean_of_trainings(rng.binomial(50, own).tolist(), 50)
+        hits += low <= rate <= high
+    assert hits / 400 >= 0.93
+
+
+def test_trainings_that_agree_are_not_certain() -> None:
+    mean, (low, high) = mean_of_trainings([[50, 50, 50]], 50)
+    assert mean == 1.0
+    assert low < 0.97
+    assert high == 1.0
+    assert mean_of_trainings([[25]], 50)[1] != (0.5, 0.5)

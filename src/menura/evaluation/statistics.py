@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -170,3 +171,40 @@ def _quantile(level: float) -> float:
 def _check_counts(successes: int, n: int) -> None:
     if not 0 <= successes <= n:
         raise MenuraError(f"successes: expected 0 to {n} (the number of episodes), got {successes}.")
+
+
+def mean_of_trainings(
+    successes: Sequence[Sequence[int]], episodes: int, level: float = 0.95
+) -> tuple[float, tuple[float, float]]:
+    """(mean success rate over tasks, its interval) of trainings that differ by their seeds.
+
+    The tasks are these and no sample of others; what is uncertain is the training of each and its episodes. The rate
+    of one training holds both, so the variance of the mean is that of the trainings' rates within each task, with
+    Student's t and the degrees of freedom of Welch and Satterthwaite. A task whose trainings happen to agree counts
+    with the binomial variance of its episodes at least, as Agresti and Coull estimate it (two successes and two
+    failures more), so that three times 50 of 50 is not taken for certainty.
+
+    Args:
+        successes: of each task, the successes of each training among `episodes`.
+        episodes: evaluated for each training.
+        level: of the interval.
+    """
+    mean, variance, spread = 0.0, 0.0, 0.0
+    for counts in successes:
+        trainings, n = len(counts), len(counts) * episodes
+        rates = np.asarray(counts) / episodes
+        mean += float(rates.mean())
+        adjusted = (sum(counts) + 2) / (n + 4)
+        least = adjusted * (1 - adjusted) / (n + 4)
+        own = max(float(rates.var(ddof=1)) / trainings, least) if trainings > 1 else least
+        variance += own
+        spread += own**2 / max(1, trainings - 1)
+    mean, variance, spread = mean / len(successes), variance / len(successes) ** 2, spread / len(successes) ** 4
+    half = _student_quantile(0.5 + level / 2, variance**2 / spread) * math.sqrt(variance)
+    return mean, (max(0.0, mean - half), min(1.0, mean + half))
+
+
+def _student_quantile(share: float, freedom: float) -> float:
+    from scipy.stats import t  # a tenth of a second, which only this needs
+
+    return float(t.ppf(share, freedom))

@@ -1,0 +1,130 @@
+"""What a table is made of, as its YAML says. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from menura.config.origins import Problems
+from menura.config.yaml_tree import read_yaml
+from menura.errors import ConfigError, did_you_mean
+
+#: What every training is started with: many runs are written, each of which is short.
+_QUIET = {"save_strategy": "no", "report_to": "none"}
+
+
+class Plan(BaseModel):
+    """A table: which policies are trained on which tasks, how often, and how they are asked.
+
+    Attributes:
+        title: of the table.
+        task: the task's YAML that everything starts from; with `env`, `expert` and `collect`.
+        tasks: the values that `task_key` takes, each a row of the table.
+        task_key: what of the task changes from row to row.
+        policies: name -> sections of the task (`policy`, `training`, `processor`, …) that make it.
+        joint: one policy for all tasks, trained on the demonstrations of all; else one for each.
+        training_seeds: one training each.
+        demonstrations: for each task.
+        episodes, seed: evaluated for each task and training; episode i has the same seed for all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    task: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    task_key: str = "env.args.task"
+    policies: dict[str, dict[str, Any]] = Field(min_length=1)
+    joint: bool = False
+    training_seeds: tuple[int, ...] = (0, 1, 2)
+    demonstrations: int = Field(50, ge=1)
+    episodes: int = Field(50, ge=1)
+    seed: int = 100_000
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Plan:
+        for name in ("tasks", "training_seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected each once, got {list(values)}")
+        return self
+
+    @classmethod
+    def read(cls, path: str | Path) -> Plan:
+        """ConfigError tells of every key that is wrong."""
+        if not Path(path).is_file():
+            raise ConfigError(f"reproduce: expected a plan's YAML, got no file {path}.")
+        problems = Problems(Path.cwd())
+        tree = read_yaml(Path(path), "task", problems)
+        if tree is None:
+            raise problems.error()
+        try:
+            return cls.model_validate(tree.value)
+        except ValidationError as error:
+            raise ConfigError(
+                [f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}." for problem in error.errors()]
+            ) from None
+
+    def only(self, policies: Sequence[str]) -> Plan:
+        """The plan with these policies alone; all of them when none is named."""
+        for name in policies:
+            if name not in self.policies:
+                raise ConfigError(
+                    f"reproduce: expected policies of the plan ({', '.join(self.policies)}), got "
+                    f"{name!r}{did_you_mean(name, self.policies) or '.'}"
+                )
+        kept = {name: sections for name, sections in self.policies.items() if not policies or name in policies}
+        return self.model_copy(update={"policies": kept})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and the evaluations of what it made.
+
+    Attributes:
+        policy, seed: of the plan.
+        tasks: those it is evaluated on; the one it is trained on, or all of a joint training.
+        data: the dataset it is trained on.
+        run: its directory.
+        overrides: of the plan's task, for the training.
+    """
+
+    policy: str
+    seed: int
+    tasks: tuple[str, ...]
+    data: Path
+    run: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.policy} {self.tasks[0] if len(self.tasks) == 1 else f'on {len(self.tasks)} tasks'} {self.seed}"
+
+
+def cells(plan: Plan, directory: Path) -> Iterator[Cell]:
+    """The trainings of a plan: those of one seed first, so that a table without its last columns is one already."""
+    groups = [plan.tasks] if plan.joint else [(task,) for task in plan.tasks]
+    for seed in plan.training_seeds:
+        for policy, sections in plan.policies.items():
+            for tasks in groups:
+                name = "joint" if plan.joint else tasks[0]
+                data = directory / "data" / name
+                training = {**_QUIET, **sections.get("training", {}), "seed": seed}
+                overrides = [f"--datasets=[{{path: {json.dumps(str(data.resolve()))}}}]"]
+                if not plan.joint:
+                    overrides.append(f"--{plan.task_key}={tasks[0]}")
+                overrides += [f"--training.{key}={json.dumps(value)}" for key, value in training.items()]
+                overrides += [f"--{key}={json.dumps(value)}" for key, value in sections.items() if key != "training"]
+                yield Cell(policy, seed, tasks, data, directory / policy / name / f"seed{seed}", tuple(overrides))
+
+
+def fingerprint(plan: Plan, cell: Cell) -> str:
+    """Of everything that decides what a cell's numbers are."""
+    decides = [plan.task, plan.task_key, plan.demonstrations, plan.episodes, plan.seed, cell.tasks, cell.overrides[1:]]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()

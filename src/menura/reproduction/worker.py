@@ -1,0 +1,94 @@
+"""A process that makes cells of a table, one after the other: it trains, evaluates, and measures how fast that is."""
+
+from __future__ import annotations
+
+import os
+import queue
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from menura.evaluation.child import attend
+from menura.files import write_json
+from menura.reproduction.plan import Cell, Plan, fingerprint
+
+CELL_FILE = "cell.json"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message: whose cells are made."""
+
+    plan: Plan
+    task: Path
+
+
+def main(descriptor: int) -> None:
+    """The process's whole life."""
+    attend(descriptor, _serve)
+
+
+def _serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+    setup: Setup = inbox.get()
+    while True:
+        connection.send(make_cell(setup.plan, setup.task, inbox.get()))
+
+
+def make_cell(plan: Plan, task: Path, cell: Cell) -> dict[str, Any]:
+    """Train and evaluate one cell and write `cell.json` into its run, last of all; what is there already is kept."""
+    from menura.evaluation.evaluate import evaluate
+    from menura.evaluation.latency import measure_latency
+    from menura.meta_policy import MetaPolicy
+    from menura.training.run import train
+
+    trained = train(task, output_dir=cell.run, overrides=cell.overrides)
+    policy = MetaPolicy.from_pretrained(cell.run, device="cpu")
+    episodes: dict[str, list[bool]] = {}
+    for name in cell.tasks:
+        results = evaluate(
+            cell.run,
+            output_dir=cell.run / ("evaluation" if len(cell.tasks) == 1 else f"evaluation-{name}"),
+            overrides=[f"--{plan.task_key}={name}"],
+            episodes=plan.episodes,
+            seed=plan.seed,
+            num_workers=1,
+            videos=0,
+            resume=True,
+            device="cpu",
+            progress=False,
+        )
+        episodes[name] = [episode.success for episode in results.episodes]
+    latency = measure_latency(policy, golden_row(cell.run))
+    done = {
+        "policy": cell.policy,
+        "seed": cell.seed,
+        "successes": episodes,
+        "class": policy.name,
+        "parameters": sum(parameter.numel() for parameter in policy.policy.parameters()),
+        "training_steps": trained.metrics["steps"],
+        "training_s": round(trained.metrics.get("train_runtime", float("nan")), 1),
+        "latency_ms": round(latency.median, 3),
+        "latency_p99_ms": round(latency.p99, 3),
+        "fingerprint": fingerprint(plan, cell),
+    }
+    write_json(cell.run / CELL_FILE, done)
+    return done
+
+
+def golden_row(run: Path) -> dict[str, Any]:
+    """One of the observations that a checkpoint keeps."""
+    from menura.checkpoint.golden import GOLDEN_FILE, Golden
+
+    raw = Golden(Path(run) / GOLDEN_FILE).observation()
+    row: dict[str, Any] = {key: value[:1] for key, value in raw.items() if key not in ("images", "task")}
+    if "images" in raw:
+        row["images"] = {camera: frames[:1] for camera, frames in raw["images"].items()}
+    if raw.get("task") is not None:
+        row["task"] = raw["task"] if isinstance(raw["task"], str) else raw["task"][:1]
+    return row
+
+
+def threads() -> int:
+    """How many cells are made at a time by default: one a core."""
+    return max(1, os.cpu_count() or 1)

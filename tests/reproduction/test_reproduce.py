@@ -1,0 +1,155 @@
+"""A table of results from one command: what is in it, that it goes on, and that nothing wrong begins."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from menura.errors import ConfigError
+from menura.reproduction.plan import Plan, cells
+from menura.reproduction.run import reproduce
+from menura.reproduction.table import Table
+
+PROJECT = Path(__file__).parents[1] / "training" / "project"
+EXPERT = """
+import numpy as np
+
+class ReachExpert:
+    def reset(self, env):
+        pass
+
+    def act(self, observation):
+        state = observation["state"]
+        return np.clip(state[2:] - state[:2], -0.1, 0.1).astype(np.float32)
+"""
+PLAN: dict[str, Any] = {
+    "title": "Reaching",
+    "task": "reached",
+    "task_key": "env.args.max_episode_steps",
+    "tasks": ["25", "30"],
+    "policies": {
+        "small": {"policy": {"class": "MLPPolicy", "args": {"chunk_size": 2, "n_action_steps": 2, "hidden_size": 8}}},
+        "large": {
+            "policy": {"class": "MLPPolicy", "args": {"chunk_size": 2, "n_action_steps": 2, "hidden_size": 32}},
+            "training": {"max_steps": 60},
+        },
+    },
+    "training_seeds": [0, 1],
+    "demonstrations": 3,
+    "episodes": 4,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project"
+    shutil.copytree(PROJECT, root, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "expert").mkdir()
+    (root / "expert" / "reach_expert.py").write_text(EXPERT)
+    environment = root / "env" / "reach_env.py"
+    text = environment.read_text().replace(
+        "    def reset(",
+        "    def __init__(self, max_episode_steps=30):\n"
+        "        self.max_episode_steps = int(max_episode_steps)\n\n    def reset(",
+        1,
+    )
+    environment.write_text(text)
+    task = {
+        "datasets": ["data/reach"],
+        "env": {"class": "ReachEnv", "args": {}},
+        "expert": {"class": "ReachExpert"},
+        "policy": "mlp",
+        "training": {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 0},
+        "evaluation": {"num_envs": 4},
+    }
+    (root / "configs" / "task" / "reached.yaml").write_text(yaml.safe_dump(task))
+    monkeypatch.setenv("MENURA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(root)
+    return root
+
+
+def write(project: Path, **changes: Any) -> Path:
+    path = project / "plan.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
+    return path
+
+
+def made(table: Table) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(cell["policy"], cell["seed"], tuple(cell["successes"])) for cell in table.cells]
+
+
+def test_a_table_is_made_goes_on_and_grows(project: Path) -> None:
+    first = reproduce(write(project, training_seeds=[0]), output_dir="out", num_workers=1, progress=False)
+    assert made(first) == [("small", 0, ("25",)), ("small", 0, ("30",)), ("large", 0, ("25",)), ("large", 0, ("30",))]
+    figures = json.loads(Path("out/results.json").read_text())["figures"]
+    assert set(figures) == {"small", "large"}
+    assert figures["large"]["parameters"] > figures["small"]["parameters"]
+    assert figures["small"]["latency_ms"] > 0
+    assert [cell["training_steps"] for cell in first.cells] == [4, 4, 60, 60]
+    text = Path("out/table.md").read_text()
+    assert "| | small | large |" in text
+    assert "**average**" in text
+    before = {file: file.stat().st_mtime_ns for file in Path("out").rglob("cell.json")}
+
+    grown = reproduce(write(project), output_dir="out", num_workers=2, progress=False)
+    assert len(grown.cells) == 8
+    assert {file: file.stat().st_mtime_ns for file in before} == before  # nothing was made twice
+    rate = grown.rate("large", "25")
+    assert rate is not None
+    assert rate[0] == sum(grown.counts("large", "25")) / 8
+
+
+def test_one_policy_for_all_tasks(project: Path) -> None:
+    plan = write(project, joint=True, training_seeds=[0], policies={"small": PLAN["policies"]["small"]})
+    table = reproduce(plan, output_dir="out", num_workers=1, progress=False)
+    assert made(table) == [("small", 0, ("25", "30"))]
+    assert (Path("out") / "small" / "joint" / "seed0" / "evaluation-25" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episode": 5}, "episode: Extra inputs are not permitted"),
+        ({"tasks": ["25", "25"]}, "expected each once"),
+        (
+            {"policies": {"a": {"policy": {"class": "MLPPolicy", "args": {"hiden_size": 8}}}}},
+            "did you mean hidden_size",
+        ),
+        ({"policies": {"a": {"trainig": {}}}}, "trainig"),
+        ({"task": "reechd"}, "did you mean reached"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_time_is_spent(project: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        reproduce(write(project, **changes), output_dir="out", progress=False)
+    assert not Path("out").exists()
+
+
+def test_a_policy_that_the_plan_lacks(project: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        reproduce(write(project), output_dir="out", policies=["smal"], progress=False)
+
+
+def test_cells_of_another_plan_are_refused(project: Path) -> None:
+    plan = write(project, training_seeds=[0], policies={"small": PLAN["policies"]["small"]}, tasks=["25"])
+    reproduce(plan, output_dir="out", num_workers=1, progress=False)
+    plan = write(project, training_seeds=[0], policies={"small": PLAN["policies"]["small"]}, tasks=["25"], episodes=5)
+    with pytest.raises(ConfigError, match="got one of another"):
+        reproduce(plan, output_dir="out", num_workers=1, progress=False)
+
+
+def test_the_packaged_plans_are_sound() -> None:
+    """Every plan of `bench/`: its task and the sections of its policies."""
+    from menura.config import load_task
+
+    plans = sorted((Path(__file__).parents[2] / "bench").glob("*.yaml"))
+    assert plans
+    for file in plans:
+        plan = Plan.read(file)
+        for cell in cells(plan.model_copy(update={"training_seeds": (0,)}), Path("out")):
+            load_task(plan.task, cell.overrides)
