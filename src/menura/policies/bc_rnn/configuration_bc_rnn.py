@@ -12,14 +12,16 @@ class BCRNNPolicyConfig(PretrainedConfig):
     """Settings of `BCRNNPolicy`; defaults of robomimic's BC-RNN-GMM (Mandlekar et al. 2021, arXiv 2108.03298; `bc_rnn`
     and `gmm` in its `config/bc_config.py` and `exps/templates/bc_rnn.json`) unless said otherwise.
 
-    The paper trains with Adam, learning rate 1e-4, batch size 100 on state and 16 on images, and a hidden size of 400 on
-    state and 1000 on images.
+    The paper trains with Adam, learning rate 1e-4, batch size 100 on state and 16 on images, and a hidden size of 400
+    on state and 1000 on images.
 
     Args:
         state_dim: width of the state, 0 for none; filled in from the data.
         action_dim: width of the action; filled in from the data.
         camera_names: the cameras, in order; filled in from the data. None or empty: state alone.
         image_size: (height, width) in pixels.
+        crop_size: (height, width) of what is seen of an image, its centre; in training a place drawn at random, as in
+            the paper (76 of 84 pixels). None: all of it.
         image_normalize: how pixels are normalized.
         n_obs_steps: observations the LSTM is unrolled over, newest last: the paper's sequence length, or horizon.
         chunk_size: actions predicted at every step. The paper predicts 1.
@@ -28,7 +30,8 @@ class BCRNNPolicyConfig(PretrainedConfig):
         n_layers: layers of the LSTM.
         dropout: share dropped between the layers of the LSTM in training, in [0, 1).
         n_modes: Gaussians in the mixture.
-        min_std: added to every standard deviation, so that the likelihood stays bounded.
+        min_std: added to every standard deviation, so that the likelihood stays bounded. Demonstrations of a scripted
+            expert, which repeats itself exactly, drive the others to 0; a larger one keeps gradients even.
         bounded_means: squash the means into [-1, 1] by tanh, as the paper does. It needs actions that lie there
             (`processor: {action: minmax}`), and is therefore off by default.
         low_noise_std: standard deviation of every Gaussian when acting, so that what is drawn is which mode to follow;
@@ -50,6 +53,7 @@ class BCRNNPolicyConfig(PretrainedConfig):
         action_dim: int = 14,
         camera_names: Sequence[str] | None = None,
         image_size: Sequence[int] = (84, 84),
+        crop_size: Sequence[int] | None = None,
         image_normalize: str = "minus_one_one",
         n_obs_steps: int = 10,
         chunk_size: int = 1,
@@ -77,10 +81,13 @@ class BCRNNPolicyConfig(PretrainedConfig):
             raise ValueError(
                 f"expected min_std above 0 and low_noise_std of at least 0, got {min_std} and {low_noise_std}"
             )
+        if not state_dim and not camera_names:
+            raise ValueError("expected a state_dim above 0 or a camera in camera_names, got neither")
         self.state_dim = state_dim
         self.action_dim = action_dim
         self.camera_names = None if camera_names is None else list(camera_names)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
+        self.crop_size = None if crop_size is None else list(crop_size)
         self.image_normalize = image_normalize
         self.n_obs_steps = n_obs_steps
         self.chunk_size = chunk_size

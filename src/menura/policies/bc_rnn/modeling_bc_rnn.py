@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..common.keypoint_encoder import KeypointEncoder
 from ..common.noise import draw_noise
+from ..common.resnet import ResNetBackbone
 from .configuration_bc_rnn import BCRNNPolicyConfig
 from .mixture_bc_rnn import Mixture, MixtureHead
 
@@ -35,7 +37,8 @@ class BCRNNPolicy(PreTrainedModel):
     def __init__(self, config: BCRNNPolicyConfig) -> None:
         super().__init__(config)
         self.n_cameras = len(config.camera_names or ())
-        width = config.state_dim
+        self.image_encoder = _image_encoder(config) if self.n_cameras else None
+        width = config.state_dim + self.n_cameras * config.image_feature_size
         between = config.dropout if config.n_layers > 1 else 0.0  # there is no place for it in a single layer
         self.lstm = nn.LSTM(width, config.hidden_size, config.n_layers, batch_first=True, dropout=between)
         self.head = MixtureHead(
@@ -48,7 +51,7 @@ class BCRNNPolicy(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.LSTM)):
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.LSTM)):
             module.reset_parameters()  # PyTorch's own, uniform in 1/sqrt(width), as in the paper
 
     def forward(
@@ -62,8 +65,8 @@ class BCRNNPolicy(PreTrainedModel):
         image_mask: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> Tensor | dict[str, Tensor]:
-        """A chunk (B, T, A) drawn from the prediction, or, when `actions` is given, {'loss'}: the negative log-likelihood
-        of the chunks that begin at each observation, in nats, averaged over the observations.
+        """A chunk (B, T, A) drawn from the prediction, or, when `actions` is given, {'loss'}: the negative
+        log-likelihood of the chunks that begin at each observation, in nats, averaged over the observations.
 
         Args:
             state: (B, [O,] D).
@@ -112,6 +115,14 @@ class BCRNNPolicy(PreTrainedModel):
                 raise ValueError(f"BCRNNPolicy: expected a state of width {self.config.state_dim}, got none.")
             states = state.reshape(len(state), self.config.n_obs_steps, -1)
             parts.append(states if state_mask is None else states * state_mask[:, None])
+        if self.image_encoder is not None:
+            if image is None:
+                raise ValueError(f"BCRNNPolicy: expected images of {self.config.camera_names}, got none.")
+            features = self.image_encoder(image.flatten(0, -4))  # all steps and cameras in one batch
+            features = features.reshape(len(image), self.config.n_obs_steps, self.n_cameras, -1)
+            if image_mask is not None:
+                features = features * image_mask[:, None, :, None]
+            parts.append(features.flatten(2))
         return torch.cat(parts, dim=-1)
 
     def _unroll(self, observed: Tensor, is_pad: Tensor | None) -> Tensor:
@@ -149,7 +160,15 @@ class BCRNNPolicy(PreTrainedModel):
         if noise is None:
             noise = draw_noise((len(mixture.means), 1 + mixture.means.shape[-1]), mixture.means, generator)
         drawn = mixture.sample(noise.to(mixture.means.dtype), self.config.low_noise_std)
-        return drawn.unflatten(-1, (self.config.chunk_size, self.config.action_dim))
+        return drawn.reshape(-1, self.config.chunk_size, self.config.action_dim)
+
+
+def _image_encoder(config: BCRNNPolicyConfig) -> KeypointEncoder:
+    norm = "group" if config.pretrained_backbone is None else "frozen_batch"
+    backbone = ResNetBackbone(config.backbone_widths, config.backbone_depths, norm, config.pretrained_backbone)
+    return KeypointEncoder(
+        backbone, config.backbone_widths[-1], config.n_keypoints, config.image_feature_size, config.crop_size
+    )
 
 
 def _take(values: Tensor, steps: Tensor) -> Tensor:
