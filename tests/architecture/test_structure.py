@@ -43,9 +43,9 @@ LEVELS = {
     "serving": 7,
     "reproduction": 8,
     "conformance": 8,
-    "api": 8,
-    "cli": 9,
-    "__main__": 10,
+    "api": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 TORCH_FREE = [
     "cli.main",
