@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "MLPPolicy": "menura.policies.mlp.modeling_mlp:MLPPolicy",
         "CNNMLPPolicy": "menura.policies.cnn_mlp.modeling_cnn_mlp:CNNMLPPolicy",
         "ACTPolicy": "menura.policies.act.modeling_act:ACTPolicy",
+        "FlowPolicy": "menura.policies.flow.modeling_flow:FlowPolicy",
         "DiffusionPolicy": "menura.policies.diffusion.modeling_diffusion:DiffusionPolicy",
         "RDTPolicy": "menura.policies.rdt.modeling_rdt:RDTPolicy",
         "SmolVLAPolicy": "menura.policies.smolvla.modeling_smolvla:SmolVLAPolicy",
