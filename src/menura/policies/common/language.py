@@ -15,7 +15,7 @@ BYTES = "bytes"
 
 
 class TextPolicy(PreTrainedModel):
-    """A policy whose config names a `tokenizer`: `bytes`, a Hub id or a directory.
+    """A policy whose config names a `tokenizer`: `bytes`, a Hub id or a directory; None for one that reads no text.
 
     It is fetched when it is first needed, and saved with the weights, from where a loaded policy takes it.
     """
@@ -51,7 +51,7 @@ class TextPolicy(PreTrainedModel):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """As in `transformers`, with the tokenizer's files."""
         super().save_pretrained(save_directory, **kwargs)
-        if self.config.tokenizer != BYTES:
+        if self.config.tokenizer not in (None, BYTES):
             self.tokenizer.save_pretrained(save_directory)
 
 

@@ -1,4 +1,5 @@
-"""The image backbone of several policies: a ResNet of `transformers` with the norms that a policy wants."""
+"""An image backbone: a ResNet of `transformers` (He et al. 2016, arXiv 1512.03385) whose norms do not depend on the
+batch, ended before the pooling."""
 
 from __future__ import annotations
 
@@ -9,23 +10,26 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 CHANNELS_PER_GROUP = 16
-NORMS = ("group", "batch", "frozen_batch")
+NORMS = ("group", "frozen_batch", "batch")
+BLOCKS = ("basic", "bottleneck")
 
 
 class ResNetBackbone(nn.Module):
-    """(N, 3, H, W) normalized pixels -> (N, C, H/32, W/32) feature maps.
+    """(N, 3, H, W) normalized pixels -> (N, C, H/32, W/32) feature maps, for four stages.
 
     Args:
-        widths: feature maps of each stage; with `depths` (2, 2, 2, 2), (64, 128, 256, 512) is ResNet-18.
-        depths: basic blocks of each stage.
-        norm: `group`: group norms of 16 channels; `batch`: batch norms; `frozen_batch`: batch norms that keep their
-            statistics and scales.
-        pretrained: a Hub id or a directory of a `transformers` ResNet with these widths and depths, read when a
-            policy is made for training, never when a checkpoint is loaded; None starts from random weights. Its batch
-            norms mean nothing once they are group norms, so that `group` is refused with it.
+        widths: feature maps of each stage; the last is C.
+        depths: blocks of each stage. The defaults of both are ResNet-18.
+        norm: `group`: group norms of 16 channels; `frozen_batch`: batch norms that keep their statistics and scales;
+            `batch`: batch norms that learn, whose rows in training depend on one another.
+        pretrained: a Hub id or a directory of a `transformers` ResNet of these sizes to start from, read when a policy
+            is made for training, never when a checkpoint is loaded; None starts from random weights. Its batch norms
+            mean nothing once they are group norms, so that `group` is refused with it.
+        block: `basic` (ResNet-18, -34) or `bottleneck` (ResNet-50 and larger).
+        dilated: the last stage keeps its input's resolution and sees as far by dilation (bottleneck blocks alone).
 
     Raises:
-        ValueError: an unknown norm, widths that have no groups of 16, or group norms in a pretrained ResNet.
+        ValueError: of `check_resnet`.
     """
 
     def __init__(
@@ -34,17 +38,15 @@ class ResNetBackbone(nn.Module):
         depths: Sequence[int] = (2, 2, 2, 2),
         norm: str = "group",
         pretrained: str | None = None,
+        *,
+        block: str = "basic",
+        dilated: bool = False,
     ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"backbone_norm: expected one of {', '.join(NORMS)}, got {norm!r}.")
-        if norm == "group" and any(width % CHANNELS_PER_GROUP for width in widths):
-            raise ValueError(f"expected backbone_widths to be multiples of {CHANNELS_PER_GROUP}, got {list(widths)}")
-        if norm == "group" and pretrained is not None:
-            raise ValueError("backbone_norm: expected batch or frozen_batch with a pretrained backbone, got group")
-        self.resnet = ResNetModel(
-            ResNetConfig(embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic")
-        )
+        check_resnet(widths, depths, norm, pretrained, block, dilated)
+        stem = widths[0] if block == "basic" else widths[0] // 4  # as in the paper's table 1
+        config = ResNetConfig(embedding_size=stem, hidden_sizes=list(widths), depths=list(depths), layer_type=block)
+        self.resnet = ResNetModel(config)
         self.frozen_norms = norm == "frozen_batch"
         # A checkpoint is loaded through the meta device: its weights replace these, and nothing need be fetched.
         loading_checkpoint = next(self.resnet.parameters()).is_meta
@@ -52,6 +54,8 @@ class ResNetBackbone(nn.Module):
             self.resnet.load_state_dict(ResNetModel.from_pretrained(pretrained).state_dict())
         if norm == "group":
             _group_norms(self.resnet)
+        if dilated:
+            _dilate(self.resnet.encoder.stages[-1])
         self.train()
 
     def train(self, mode: bool = True) -> ResNetBackbone:
@@ -72,6 +76,30 @@ class ResNetBackbone(nn.Module):
         return maps
 
 
+def check_resnet(
+    widths: Sequence[int],
+    depths: Sequence[int],
+    norm: str,
+    pretrained: str | None = None,
+    block: str = "basic",
+    dilated: bool = False,
+) -> None:
+    """ValueError for arguments that make no `ResNetBackbone`, in the words of a policy's config."""
+    if len(widths) != len(depths):
+        raise ValueError(f"expected as many backbone_widths as backbone_depths, got {widths} and {depths}")
+    if block not in BLOCKS:
+        raise ValueError(f"expected backbone_block to be one of {', '.join(BLOCKS)}, got {block!r}")
+    if norm not in NORMS:
+        raise ValueError(f"expected backbone_norm to be one of {', '.join(NORMS)}, got {norm!r}")
+    narrowest = CHANNELS_PER_GROUP if block == "basic" else 4 * CHANNELS_PER_GROUP
+    if norm == "group" and any(width % narrowest for width in widths):
+        raise ValueError(f"expected backbone_widths to be multiples of {narrowest}, got {list(widths)}")
+    if norm == "group" and pretrained is not None:
+        raise ValueError("expected backbone_norm to be batch or frozen_batch with a pretrained backbone, got group")
+    if dilated and block != "bottleneck":
+        raise ValueError("expected backbone_dilated with bottleneck blocks alone, got basic ones")
+
+
 def _group_norms(module: nn.Module) -> None:
     """Replace every batch norm below `module` by a group norm."""
     for name, child in module.named_children():
@@ -79,3 +107,12 @@ def _group_norms(module: nn.Module) -> None:
             setattr(module, name, nn.GroupNorm(child.num_features // CHANNELS_PER_GROUP, child.num_features))
         else:
             _group_norms(child)
+
+
+def _dilate(stage: nn.Module) -> None:
+    """No stride in the first block, 3 × 3 convolutions dilated by 2 in the others: DETR's DC5 (arXiv 2005.12872)."""
+    for index, block in enumerate(stage.layers):  # type: ignore[arg-type]
+        for convolution in (module for module in block.modules() if isinstance(module, nn.Conv2d)):
+            convolution.stride = (1, 1)
+            if index and convolution.kernel_size == (3, 3):
+                convolution.dilation = convolution.padding = (2, 2)

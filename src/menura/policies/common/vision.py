@@ -62,7 +62,8 @@ class VisionBackbone(nn.Module):
             return pooled
         tokens: Tensor = output.last_hidden_state
         if tokens.ndim == 4:  # (N, C, h, w) of a convolutional network, which does not say where a token is
-            tokens = tokens.flatten(2).transpose(1, 2) + grid_positions(*tokens.shape[-2:], self.width, like=tokens)
+            height, width = tokens.shape[-2:]
+            tokens = tokens.flatten(2).transpose(1, 2) + grid_positions(height, width, self.width, like=tokens)
         if self.pooling is None:
             return tokens
         return tokens[:, 0] if self.pooling == "first" else tokens.mean(dim=1)
@@ -83,7 +84,7 @@ def _drop_pooler(model: PreTrainedModel) -> None:
         if isinstance(getattr(model, name, None), nn.Module):
             setattr(model, name, nn.Identity())
     if hasattr(model, "use_head"):  # SigLIP's attention pooling
-        model.use_head = False
+        model.use_head = False  # type: ignore[assignment]
         del model.head
 
 
