@@ -157,6 +157,8 @@ class PI0FastPolicy(TextPolicy):
         Padding comes first, so that the answer follows the last token. A prompt that is too long loses its beginning.
         """
         beginning = [] if self.config.prompt_style == "openpi" else [self.tokenizer.bos_token_id]
+        if None in beginning:
+            raise ValueError(f"tokenizer: expected one with a token of beginning, got {self.config.tokenizer!r}.")
         length = self.config.tokenizer_max_length
         ids = torch.zeros(len(task), length, dtype=torch.int64)
         there = torch.zeros(len(task), length, dtype=torch.bool)
