@@ -22,6 +22,7 @@ SMALL = {
     "windows_video": ["--rounds", "1", "--frames", "30"],
     "build_store": ["--rounds", "1", "--files", "1", "--frames", "30"],
     "memory": ["--gigabytes", "1", "--batches", "2"],
+    "policies": ["tiny/act", "--batches", "1", "--repeats", "2"],
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
 }
 
