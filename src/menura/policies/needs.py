@@ -287,6 +287,8 @@ def _wrong_type(name: str, value: Any, parameter: inspect.Parameter) -> list[Pro
     default = parameter.default
     if value is None or (name == "image_size" and isinstance(value, (list, tuple))):  # one number or two
         return []
+    if name == "image_normalize" and isinstance(value, (list, tuple, Mapping)):  # a name, or one's own numbers
+        return []
     plain = {"int": int, "float": float, "bool": bool, "str": str}
     annotation = parameter.annotation
     kind = plain.get(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", ""))

@@ -18,6 +18,9 @@ from menura.errors import FeatureMismatch, did_you_mean
 Resize = Literal["stretch", "pad"]
 RESIZE_MODES = ("stretch", "pad")
 GREY_LEVELS = 255.0
+# Pixels that are no whole grey levels (a simulator's, another program's floats) are counted in this part of one: an
+# int32 up to 255 * 65536, which float32 holds exactly.
+PARTS = 65536
 
 
 def resize_images(images: NDArray[np.uint8], size: tuple[int, int], mode: Resize = "stretch") -> NDArray[np.uint8]:
@@ -130,10 +133,12 @@ NAMED: dict[str, ImageNormalization] = {
 
 
 def to_channels_first(images: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """(..., [K,] H, W, 3) uint8 -> (..., [K,] 3, H, W) float32, normalized by `image_table`: (2, 3) or (2, K, 3).
+    """(..., [K,] H, W, 3) uint8 (or int32, in `PARTS`) -> (..., [K,] 3, H, W) float32, normalized by `image_table`.
 
     The memory stays colours-last: torch's `channels_last` format, which convolutions like best, without a copy.
     """
+    if images.dtype == torch.int32:
+        table = torch.stack((table[0] / PARTS, table[1]))
     # One long row of W * 3 numbers is what a processor's vector units can work on; three colours at a time are not.
     factor, addend = table.repeat(*(1,) * (table.dim() - 1), images.shape[-2])  # each (W * 3,) or (K, W * 3)
     if table.dim() > 2:

@@ -146,11 +146,11 @@ class Placement:
             laid_out["image"] = self.images(own.get("image"), shape)
         return laid_out
 
-    def images(self, values: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def images(self, values: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
         """The dataset's own (*, k, H, W, 3) in the layout, `shape` = (*, K, H, W, 3); black where it has no camera."""
         if values is not None and all(self.cameras):
             return values
-        laid_out = np.zeros(shape, np.uint8)
+        laid_out = np.zeros(shape, np.uint8 if values is None else values.dtype)
         if values is not None:
             laid_out[..., np.array(self.cameras, np.bool_), :, :, :] = values
         return laid_out

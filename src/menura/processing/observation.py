@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from menura.errors import FeatureMismatch, did_you_mean
-from menura.processing.images import GREY_LEVELS, resize_images
+from menura.processing.images import GREY_LEVELS, PARTS, resize_images
 from menura.processing.settings import ProcessorSettings
 
+# How far from a whole grey level a float pixel may be that was an 8-bit one: float16 is off by 0.06 at most.
+_WHOLE = 0.07
 RAW_KEYS = ("state", "images", "task")
 
 
@@ -81,8 +83,8 @@ def read_state(observation: Mapping[str, Any], settings: ProcessorSettings) -> N
     return np.ascontiguousarray(state, dtype=np.float32)
 
 
-def _images(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDArray[np.uint8]:
-    """(B, [O,] K, h, w, 3) uint8."""
+def _images(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDArray[Any]:
+    """(B, [O,] K, h, w, 3) uint8; or int32 in parts of a grey level, where float pixels lie between them."""
     images = observation.get("images")
     if not isinstance(images, Mapping):
         got = "nothing" if images is None else type(images).__name__
@@ -95,15 +97,20 @@ def _images(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDAr
             raise FeatureMismatch(
                 f"observation.images: expected camera {camera!r}, got {list(images)}{_near(camera, images)}."
             )
-        raw = _uint8(np.asarray(images[camera]), camera, settings)
-        views.append(resize_images(raw, size, settings.resize))
+        raw = _grey_levels(np.asarray(images[camera]), camera, settings)
+        if raw.dtype != np.uint8 and raw.shape[-3:-1] != size:  # whatever is resized is resized as in training
+            raw = np.rint(raw / PARTS).astype(np.uint8)
+        views.append(resize_images(raw, size, settings.resize) if raw.dtype == np.uint8 else raw)
     rows = {len(view) for view in views}
     if len(rows) > 1:
         raise FeatureMismatch(f"observation.images: expected the same number of rows everywhere, got {sorted(rows)}.")
+    if len({view.dtype for view in views}) > 1:
+        views = [view.astype(np.int32) * PARTS if view.dtype == np.uint8 else view for view in views]
     return np.stack(views, axis=-4)
 
 
-def _uint8(images: NDArray[Any], camera: str, settings: ProcessorSettings) -> NDArray[np.uint8]:
+def _grey_levels(images: NDArray[Any], camera: str, settings: ProcessorSettings) -> NDArray[Any]:
+    """The images of one camera as uint8, or as int32 in parts of a grey level where that would round them."""
     where = f"observation.images[{camera!r}]"
     steps = _steps(settings)
     if images.ndim != len(steps) + 4 or images.shape[1 : 1 + len(steps)] != steps or images.shape[-1] != 3:
@@ -120,7 +127,11 @@ def _uint8(images: NDArray[Any], camera: str, settings: ProcessorSettings) -> ND
             f"{where}: expected float32 in [0, 1], got values in [{images.min():g}, {images.max():g}]. "
             "Give pixels 0 … 255 as uint8."
         )
-    return np.rint(images * GREY_LEVELS).astype(np.uint8)
+    levels = np.asarray(images, np.float64) * GREY_LEVELS
+    whole = np.rint(levels)
+    if np.allclose(levels, whole, rtol=0, atol=_WHOLE):
+        return whole.astype(np.uint8)
+    return np.rint(levels * PARTS).astype(np.int32)
 
 
 def _task(observation: Mapping[str, Any], settings: ProcessorSettings) -> list[str] | None:

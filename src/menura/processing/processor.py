@@ -196,6 +196,7 @@ class Processor:
 
         Returns:
             `state` (B, [O,] D) float32, `image` (B, [O,] K, h, w, 3) uint8, `task` list[str], as far as they are used.
+            Float pixels between grey levels are rounded only where resized: else `image` is int32, in 1/65536 of one.
 
         Raises:
             FeatureMismatch: something is missing, of the wrong shape or type, or not finite.
@@ -363,7 +364,7 @@ class Processor:
         batch |= {key: table[dataset_id] for key, table in self._masks.items() if table.shape[1]}
 
     def _to_float(self, images: torch.Tensor) -> torch.Tensor:
-        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        if not isinstance(images, torch.Tensor) or images.dtype not in (torch.uint8, torch.int32):
             got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
             raise FeatureMismatch(f"image: expected a uint8 tensor (B, [O,] K, H, W, 3), got {got}.")
         if images.shape[-4] != len(self.camera_names):

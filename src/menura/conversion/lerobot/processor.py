@@ -104,7 +104,7 @@ class Around:
         _check_steps((*directory.preprocessor, *directory.postprocessor), policy_steps, directory)
         inputs = _normalization(directory.preprocessor, "normalizer_processor", directory)
         outputs = _normalization(directory.postprocessor, "unnormalizer_processor", directory)
-        names = {}
+        names: dict[str, str] = {}
         for step in directory.preprocessor:
             if step.name == "rename_observations_processor":
                 names |= {new: old for old, new in step.config.get("rename_map", {}).items()}

@@ -43,8 +43,8 @@ class Table:
         if missing:
             there = sorted({feature for features in self.datasets.values() for feature in features})
             raise StatisticsError(
-                f"{self.where}: expected {listed(missing)} of {key!r} in dataset {dataset!r} for {mode}, got statistics "
-                f"of {listed(there) or 'nothing'}. A base model has none of your data: fine-tune it (init_from)."
+                f"{self.where}: expected {listed(missing)} of {key!r} in dataset {dataset!r} for {mode}, got "
+                f"those of {listed(there) or 'nothing'}. A base model has none of your data: fine-tune it (init_from)."
             )
         return own
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from ..common.resnet import check_resnet
+
 
 class ACTPolicyConfig(PretrainedConfig):
     """Settings of `ACTPolicy`; defaults of Zhao et al. 2023 (arXiv 2304.13705, table III) unless said otherwise.
@@ -16,6 +18,8 @@ class ACTPolicyConfig(PretrainedConfig):
 
     Args:
         state_dim: width of the state, 0 for none; filled in from the data.
+        env_state_dim: how many of its last dimensions tell of the environment (poses of objects) and not of the robot:
+            they are a token of their own, which the CVAE's encoder does not see. As LeRobot has it; not in the paper.
         action_dim: width of the action; filled in from the data.
         camera_names: the cameras, in order; filled in from the data. None or empty: state alone.
         image_size: (height, width) in pixels.
@@ -26,16 +30,23 @@ class ACTPolicyConfig(PretrainedConfig):
         hidden_size: width of the transformers.
         n_heads: attention heads.
         feedforward_size: width of the transformers' feed-forward layers.
-        n_encoder_layers: layers of the transformer encoder, and of the CVAE's.
+        n_encoder_layers: layers of the transformer encoder.
+        n_cvae_layers: layers of the CVAE's encoder; None for as many as `n_encoder_layers`.
         n_decoder_layers: layers of the transformer decoder. The paper says 7, but its code takes the output of the
             *first* (`detr_vae.py`: `self.transformer(...)[0]`, a stack of every layer's output), so the other six
             were never trained and 1 is what the published results were obtained with. Here the last layer's output
             is used and every layer is trained.
+        pre_norm: normalize before attention and feed-forward layers (Xiong et al. 2020, arXiv 2002.04745) instead of
+            after them, as the paper does.
+        activation: of the feed-forward layers: `relu`, as in the paper, or `gelu`.
         dropout: share dropped in the transformers in training, in [0, 1).
+        use_vae: train with the CVAE; without it z is always 0, and the loss is the L1 alone (the paper's ablation).
         latent_dim: width of the CVAE's style variable z.
         kl_weight: weight of the divergence of z from a standard normal (the paper's beta).
         backbone_widths: feature maps of the ResNet's four stages; the default with `backbone_depths` is ResNet-18.
         backbone_depths: blocks of each stage.
+        backbone_block: `basic` (ResNet-18 and -34) or `bottleneck` (ResNet-50 and larger).
+        backbone_dilated: the last stage keeps the resolution by dilation in place of its stride; bottleneck alone.
         pretrained_backbone: a Hub id or a directory of a `transformers` ResNet with these widths and depths, such as
             `microsoft/resnet-18`, to start from as the paper does; None starts from random weights. It is read when
             a policy is made for training, never when a checkpoint is loaded.
@@ -50,6 +61,7 @@ class ACTPolicyConfig(PretrainedConfig):
     def __init__(
         self,
         state_dim: int = 14,
+        env_state_dim: int = 0,
         action_dim: int = 14,
         camera_names: Sequence[str] | None = None,
         image_size: Sequence[int] = (480, 640),
@@ -60,12 +72,18 @@ class ACTPolicyConfig(PretrainedConfig):
         n_heads: int = 8,
         feedforward_size: int = 3200,
         n_encoder_layers: int = 4,
+        n_cvae_layers: int | None = None,
         n_decoder_layers: int = 1,
+        pre_norm: bool = False,
+        activation: str = "relu",
         dropout: float = 0.1,
+        use_vae: bool = True,
         latent_dim: int = 32,
         kl_weight: float = 10.0,
         backbone_widths: Sequence[int] = (64, 128, 256, 512),
         backbone_depths: Sequence[int] = (2, 2, 2, 2),
+        backbone_block: str = "basic",
+        backbone_dilated: bool = False,
         pretrained_backbone: str | None = None,
         backbone_norm: str | None = None,
         backbone_learning_rate: float | None = 1e-5,
@@ -78,17 +96,19 @@ class ACTPolicyConfig(PretrainedConfig):
             )
         if min(n_encoder_layers, n_decoder_layers, latent_dim) < 1:
             raise ValueError("expected n_encoder_layers, n_decoder_layers and latent_dim of at least 1")
-        if len(backbone_widths) != len(backbone_depths):
-            raise ValueError(
-                f"expected as many backbone_widths as backbone_depths, got {backbone_widths} and {backbone_depths}"
-            )
+        if not 0 <= env_state_dim <= state_dim:
+            raise ValueError(f"expected env_state_dim in 0 … state_dim = {state_dim}, got {env_state_dim}")
+        if activation not in ("relu", "gelu"):
+            raise ValueError(f"expected activation to be relu or gelu, got {activation!r}")
         if backbone_norm is None:
             backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
-        if backbone_norm not in ("group", "frozen_batch"):
+        if backbone_norm not in ("group", "frozen_batch"):  # rows of a batch do not influence one another
             raise ValueError(f"expected backbone_norm to be group or frozen_batch, got {backbone_norm!r}")
-        if backbone_norm == "group" and any(width % 16 for width in backbone_widths):
-            raise ValueError(f"expected backbone_widths to be multiples of 16, got {backbone_widths}")
+        check_resnet(
+            backbone_widths, backbone_depths, backbone_norm, pretrained_backbone, backbone_block, backbone_dilated
+        )
         self.state_dim = state_dim
+        self.env_state_dim = env_state_dim
         self.action_dim = action_dim
         self.camera_names = None if camera_names is None else list(camera_names)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
@@ -99,12 +119,18 @@ class ACTPolicyConfig(PretrainedConfig):
         self.n_heads = n_heads
         self.feedforward_size = feedforward_size
         self.n_encoder_layers = n_encoder_layers
+        self.n_cvae_layers = n_encoder_layers if n_cvae_layers is None else n_cvae_layers
         self.n_decoder_layers = n_decoder_layers
+        self.pre_norm = pre_norm
+        self.activation = activation
         self.dropout = dropout
+        self.use_vae = use_vae
         self.latent_dim = latent_dim
         self.kl_weight = kl_weight
         self.backbone_widths = list(backbone_widths)
         self.backbone_depths = list(backbone_depths)
+        self.backbone_block = backbone_block
+        self.backbone_dilated = backbone_dilated
         self.pretrained_backbone = pretrained_backbone
         self.backbone_norm = backbone_norm
         self.backbone_learning_rate = backbone_learning_rate

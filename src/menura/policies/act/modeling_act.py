@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.losses import masked_l1
-from .backbone_act import Backbone
+from ..common.resnet import ResNetBackbone
 from .configuration_act import ACTPolicyConfig
 from .transformer_act import DecoderLayer, EncoderLayer, sine_positions, sine_positions_2d
 
@@ -29,14 +29,17 @@ class ACTPolicy(PreTrainedModel):
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
-        self.cvae_encoder = CVAEEncoder(config)
+        robot_dim = config.state_dim - config.env_state_dim
+        self.cvae_encoder = CVAEEncoder(config) if config.use_vae else None
         self.latent_projection = nn.Linear(config.latent_dim, width)
-        self.state_projection = nn.Linear(config.state_dim, width) if config.state_dim else None
-        # Learned positions of the tokens that are not image tokens: z and, where there is one, the state.
-        self.token_positions = nn.Embedding(2 if config.state_dim else 1, width)
-        self.backbone = Backbone(config) if config.camera_names else None
+        self.state_projection = nn.Linear(robot_dim, width) if robot_dim else None
+        self.env_state_projection = nn.Linear(config.env_state_dim, width) if config.env_state_dim else None
+        # Learned positions of the tokens that are not image tokens: z and, where there are such, the states.
+        self.token_positions = nn.Embedding(1 + (robot_dim > 0) + (config.env_state_dim > 0), width)
+        self.backbone = _backbone(config) if config.camera_names else None
         self.image_projection = nn.Conv2d(config.backbone_widths[-1], width, 1) if config.camera_names else None
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
+        self.encoder_norm = nn.LayerNorm(width) if config.pre_norm else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config, first=i == 0) for i in range(config.n_decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.queries = nn.Embedding(config.chunk_size, width)
@@ -79,6 +82,9 @@ class ACTPolicy(PreTrainedModel):
             return self.predict(state, image, image_mask=image_mask)
         if action_mask is not None:
             actions = actions * action_mask[:, None]
+        if self.cvae_encoder is None:
+            l1_loss = masked_l1(self.predict(state, image, image_mask=image_mask), actions, is_pad, action_mask)
+            return {"loss": l1_loss}
         mean, log_variance = self.cvae_encoder(state, actions, is_pad)
         latent = mean
         if self.training:  # in evaluation the loss is that of the mean, so that it is the same every time
@@ -120,6 +126,7 @@ class ACTPolicy(PreTrainedModel):
         hidden = None if image_mask is None else self._hidden(image_mask, memory.shape[1])
         for layer in self.encoder:
             memory = layer(memory, positions, hidden)
+        memory = self.encoder_norm(memory)
         queries = self.queries.weight.expand(len(memory), -1, -1)  # (B, T, D)
         chunk = torch.zeros_like(queries)
         for layer in self.decoder:
@@ -128,9 +135,9 @@ class ACTPolicy(PreTrainedModel):
         return actions
 
     def _tokens(self, state: Tensor | None, image: Tensor | None, latent: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the encoder reads, (B, N, D), and its positions (N, D): z, the state, every camera's feature map."""
+        """What the encoder reads, (B, N, D), and its positions (N, D): z, the states, every camera's feature map."""
         given = image if self.backbone is not None else state
-        if given is None or (self.state_projection is not None and state is None):
+        if given is None or (self.config.state_dim and state is None):
             raise ValueError(
                 f"ACTPolicy: expected a state of width {self.config.state_dim} and images of "
                 f"{self.config.camera_names or 'no camera'}, got {'no' if state is None else 'a'} state and "
@@ -140,8 +147,11 @@ class ACTPolicy(PreTrainedModel):
             latent = given.new_zeros(len(given), self.config.latent_dim)
         tokens = [self.latent_projection(latent)[:, None]]  # (B, 1, D)
         positions = [self.token_positions.weight]
-        if self.state_projection is not None:
-            tokens.append(self.state_projection(state)[:, None])
+        robot_dim = self.config.state_dim - self.config.env_state_dim
+        if state is not None and self.state_projection is not None:
+            tokens.append(self.state_projection(state[:, :robot_dim])[:, None])
+        if state is not None and self.env_state_projection is not None:
+            tokens.append(self.env_state_projection(state[:, robot_dim:])[:, None])
         if self.backbone is not None and self.image_projection is not None:
             # All cameras in one batch: (B·K, 3, H, W) -> (B·K, D, h, w) -> (B, K·h·w, D)
             maps = self.image_projection(self.backbone(given.flatten(0, 1)))
@@ -158,23 +168,36 @@ class ACTPolicy(PreTrainedModel):
         return torch.cat((of_cameras.new_zeros(len(image_mask), n_others), of_cameras), dim=1)
 
 
+def _backbone(config: ACTPolicyConfig) -> ResNetBackbone:
+    return ResNetBackbone(
+        config.backbone_widths,
+        config.backbone_depths,
+        config.backbone_norm,
+        config.pretrained_backbone,
+        block=config.backbone_block,
+        dilated=config.backbone_dilated,
+    )
+
+
 class CVAEEncoder(nn.Module):
-    """Compresses a demonstrated chunk into the mean and log variance of its style z, given the state."""
+    """Compresses a demonstrated chunk into the mean and log variance of its style z, given the robot's state."""
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.summary = nn.Embedding(1, width)  # the token whose output is read, BERT's [CLS]
-        self.state_projection = nn.Linear(config.state_dim, width) if config.state_dim else None
+        self.robot_dim = config.state_dim - config.env_state_dim
+        self.state_projection = nn.Linear(self.robot_dim, width) if self.robot_dim else None
         self.action_projection = nn.Linear(config.action_dim, width)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_cvae_layers))
+        self.norm = nn.LayerNorm(width) if config.pre_norm else nn.Identity()
         self.head = nn.Linear(width, 2 * config.latent_dim)
 
     def forward(self, state: Tensor | None, actions: Tensor, is_pad: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, S), (B, T, A), (B, T) -> mean (B, Z), log variance (B, Z)."""
         tokens = [self.summary.weight.expand(len(actions), -1, -1)]
-        if self.state_projection is not None:
-            tokens.append(self.state_projection(state)[:, None])
+        if state is not None and self.state_projection is not None:
+            tokens.append(self.state_projection(state[:, : self.robot_dim])[:, None])
         n_seen = len(tokens)
         x = torch.cat([*tokens, self.action_projection(actions)], dim=1)  # (B, 1 [+ 1] + T, D)
         if is_pad is not None:
@@ -182,7 +205,7 @@ class CVAEEncoder(nn.Module):
         positions = sine_positions(x.shape[1], x.shape[2], like=x)
         for layer in self.layers:
             x = layer(x, positions, is_pad)
-        mean, log_variance = self.head(x[:, 0]).chunk(2, dim=-1)
+        mean, log_variance = self.head(self.norm(x[:, 0])).chunk(2, dim=-1)
         return mean, log_variance
 
 

@@ -1,5 +1,5 @@
-"""The transformers of `ACTPolicy`: post-norm layers that add positions to queries and keys, as in DETR
-(Carion et al. 2020, arXiv 2005.12872), and sine positions.
+"""The transformers of `ACTPolicy`: layers that add positions to queries and keys, as in DETR (Carion et al. 2020,
+arXiv 2005.12872), normalizing after each (as the paper does) or before it, and sine positions.
 
 Shapes: B batch, N tokens, M queries, D width.
 """
@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_act import ACTPolicyConfig
@@ -24,26 +25,27 @@ class GlorotLinear(nn.Linear):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers and a residual, normalized after."""
+    """Two linear layers and a residual, normalized after or before."""
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             GlorotLinear(config.hidden_size, config.feedforward_size),
-            nn.ReLU(),
+            ACT2FN[config.activation],
             nn.Dropout(config.dropout),
             GlorotLinear(config.feedforward_size, config.hidden_size),
             nn.Dropout(config.dropout),
         )
         self.norm = nn.LayerNorm(config.hidden_size)
+        self.pre_norm = config.pre_norm
 
     def forward(self, x: Tensor) -> Tensor:
-        normalized: Tensor = self.norm(x + self.layers(x))
-        return normalized
+        mixed: Tensor = x + self.layers(self.norm(x)) if self.pre_norm else self.norm(x + self.layers(x))
+        return mixed
 
 
 class Attention(nn.Module):
-    """Multi-head attention with positions on queries and keys, dropout and a residual, normalized after."""
+    """Multi-head attention with positions on queries and keys, dropout and a residual, normalized after or before."""
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
@@ -52,21 +54,24 @@ class Attention(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.hidden_size)
+        self.pre_norm = config.pre_norm
 
     def forward(
         self,
         x: Tensor,
         x_positions: Tensor,
-        memory: Tensor,
+        memory: Tensor | None,
         memory_positions: Tensor,
         is_pad: Tensor | None = None,
     ) -> Tensor:
-        """(B, M, D) asks (B, N, D); `is_pad` (B, N) hides tokens of the memory."""
+        """(B, M, D) asks (B, N, D), or itself when there is no memory; `is_pad` (B, N) hides what is asked."""
+        asking = self.norm(x) if self.pre_norm else x
+        memory = asking if memory is None else memory
         attended = self.attention(
-            x + x_positions, memory + memory_positions, memory, key_padding_mask=is_pad, need_weights=False
+            asking + x_positions, memory + memory_positions, memory, key_padding_mask=is_pad, need_weights=False
         )[0]
-        normalized: Tensor = self.norm(x + self.dropout(attended))
-        return normalized
+        mixed: Tensor = x + self.dropout(attended)
+        return mixed if self.pre_norm else self.norm(mixed)
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -78,7 +83,7 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.feedforward = FeedForward(config)
 
     def forward(self, x: Tensor, positions: Tensor, is_pad: Tensor | None = None) -> Tensor:
-        mixed: Tensor = self.feedforward(self.attention(x, positions, x, positions, is_pad))
+        mixed: Tensor = self.feedforward(self.attention(x, positions, None, positions, is_pad))
         return mixed
 
 
@@ -104,7 +109,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         is_pad: Tensor | None = None,
     ) -> Tensor:
         if self.self_attention is not None:
-            x = self.self_attention(x, queries, x, queries)
+            x = self.self_attention(x, queries, None, queries)
         mixed: Tensor = self.feedforward(self.cross_attention(x, queries, memory, memory_positions, is_pad))
         return mixed
 
