@@ -50,6 +50,8 @@ class FlowPolicy(TextPolicy):
             time_dim=config.hidden_size,
             patch_size=config.patch_size,
             memory=self.encoder.images is not None,
+            rotary=False,
+            learned_positions=True,
             dropout=config.dropout,
         )
         self.post_init()  # type: ignore[no-untyped-call]
