@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from menura.conformance import check_run
+    from menura.conversion import convert
     from menura.evaluation.collect import collect
     from menura.evaluation.compare import compare
     from menura.evaluation.evaluate import evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "check_run",
     "collect",
     "compare",
+    "convert",
     "evaluate",
     "new_policy",
     "replay",
@@ -35,6 +37,7 @@ _HOMES = {
     "check_run": "menura.conformance",
     "collect": "menura.evaluation.collect",
     "compare": "menura.evaluation.compare",
+    "convert": "menura.conversion",
     "evaluate": "menura.evaluation.evaluate",
     "new_policy": "menura.policies.new",
     "replay": "menura.evaluation.replay",

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from menura.checkpoint import load_checkpoint
+from menura.conversion import is_foreign, load_foreign
+from menura.conversion.converting import fingerprint
 from menura.errors import ContractError
 from menura.policies.inference import Inference, dataset_row
 from menura.processing.processor import CONFIG_FILE, Processor, read_settings
@@ -85,8 +87,8 @@ class MetaPolicy(Inference):
         """The policy of a checkpoint or a run; or a `ServedPolicy`, for the address of a server.
 
         Args:
-            path_or_url: a directory that `save_checkpoint` wrote; or `ws://host:port`, of a server that has chosen its
-                device and dataset itself.
+            path_or_url: a directory that `save_checkpoint` wrote, or a checkpoint of another program that `menura
+                convert` reads; or `ws://host:port`, of a server that has chosen its device and dataset itself.
             device: where it runs; when None, on the accelerator where there is one.
             dataset: as of `Inference`.
             verify: check that it still answers what it answered when it was saved.
@@ -105,6 +107,9 @@ class MetaPolicy(Inference):
             dataset_row(read_settings(path_or_url).dataset_names, dataset)  # refused before the weights are read
         if device is None and torch.accelerator.is_available():
             device = torch.accelerator.current_accelerator()
+        if is_foreign(path_or_url):
+            foreign = load_foreign(path_or_url, device=device or "cpu")
+            return cls(foreign.policy, foreign.processor, dataset=dataset, checkpoint_hash=fingerprint(foreign))
         checkpoint = load_checkpoint(
             path_or_url,
             device=device or "cpu",

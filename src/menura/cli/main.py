@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from menura.cli import check, collect, compare, config, data, eval, new, replay, reproduce, serve, train
+from menura.cli import check, collect, compare, config, convert, data, eval, new, replay, reproduce, serve, train
 from menura.cli.words import meant_overrides, split_words
 from menura.errors import MenuraError
 
@@ -80,6 +80,7 @@ app.command("eval")(eval.evaluate)
 app.command("collect")(collect.collect)
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
+app.command("convert")(convert.convert)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(check.app, name="check")
 app.add_typer(data.app, name="data")

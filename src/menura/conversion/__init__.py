@@ -1,6 +1,6 @@
 """Checkpoints of other people: read as ours, and ours written as theirs."""
 
-from menura.conversion.convert import convert, is_foreign, load_foreign
+from menura.conversion.converting import convert, is_foreign, load_foreign
 from menura.conversion.foreign import Foreign
 
 __all__ = ["Foreign", "convert", "is_foreign", "load_foreign"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,9 @@ from menura.errors import CheckpointError, did_you_mean
 from menura.files import sha256
 from menura.processing.processor import Processor
 
-Origin = Literal["lerobot", "act", "diffusion_policy"]
-Target = Literal["menura", "lerobot"]
-TARGETS: tuple[Target, ...] = ("menura", "lerobot")
+TARGETS = ("menura", "lerobot")
 # What a checkpoint was written by -> the module that reads it.
-READERS: Mapping[Origin, str] = {
+READERS: Mapping[str, str] = {
     "lerobot": "menura.conversion.lerobot.reading",
 }
 _GOLDEN_ROWS = 2
@@ -43,7 +41,7 @@ def is_foreign(path: str | Path) -> bool:
     return recognise(Path(path)) is not None
 
 
-def recognise(path: Path) -> Origin | None:
+def recognise(path: Path) -> str | None:
     """What wrote a checkpoint; None for one of Menura's own, and for anything else."""
     if not path.exists() or (path / MANIFEST_FILE).is_file():
         return None
@@ -51,7 +49,7 @@ def recognise(path: Path) -> Origin | None:
 
 
 def load_foreign(
-    path: str | Path, *, origin: Origin | None = None, args: Mapping[str, Any] | None = None, device: Any = "cpu"
+    path: str | Path, *, origin: str | None = None, args: Mapping[str, Any] | None = None, device: Any = "cpu"
 ) -> Foreign:
     """A checkpoint of another program, as a policy of Menura with its processor.
 
@@ -84,9 +82,10 @@ def convert(
     source: str | Path,
     output_dir: str | Path,
     *,
-    origin: Origin | None = None,
-    to: Target = "menura",
+    origin: str | None = None,
+    to: str = "menura",
     args: Mapping[str, Any] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> Path:
     """Write a checkpoint as one of another program; new or replaced as a whole, and the source is left as it is.
 
@@ -95,6 +94,7 @@ def convert(
         output_dir: where the new one goes.
         origin, args: as of `load_foreign`.
         to: `menura`, or `lerobot` for the policies that LeRobot has.
+        tell: is told what became what, one text.
 
     Raises:
         CheckpointError: the source cannot be read, or the target cannot hold what it is.
@@ -107,6 +107,8 @@ def convert(
         return write(checkpoint.policy, checkpoint.processor, output_dir)
     foreign = load_foreign(source, origin=origin, args=args)
     save_foreign(foreign, output_dir)
+    if tell is not None:
+        tell(foreign.report)
     return output_dir
 
 
@@ -153,5 +155,5 @@ def example_observation(processor: Processor, rows: int = _GOLDEN_ROWS) -> dict[
     return observation
 
 
-def _reader(origin: Origin) -> _Reader:
+def _reader(origin: str) -> _Reader:
     return cast(_Reader, importlib.import_module(READERS[origin]))
