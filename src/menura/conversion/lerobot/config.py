@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ _ELSEWHERE = (
     "use_peft",
     "action_feature_names",
 )
+_EMPTY_CAMERA = re.compile(r"observation\.images\.empty_camera_\d+")
 _ELSEWHERE_PREFIXES = ("optimizer_", "scheduler_")
 
 
@@ -80,7 +82,9 @@ class LeRobotConfig:
             raise CheckpointError(
                 f"{where}: expected whole weights, got use_peft. Merge the adapter with its base model in LeRobot."
             )
-        self.inputs = _features(data, "input", where)
+        # Cameras that were never there, which LeRobot shows as black images that nothing attends to.
+        inputs = _features(data, "input", where)
+        self.inputs = {key: feature for key, feature in inputs.items() if not _EMPTY_CAMERA.fullmatch(key)}
         self.outputs = _features(data, "output", where)
         self.image_keys = tuple(key for key, feature in self.inputs.items() if feature.kind == "VISUAL")
         env = [key for key, feature in self.inputs.items() if feature.kind == "ENV"]

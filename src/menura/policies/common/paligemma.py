@@ -54,7 +54,7 @@ class PaliGemma(nn.Module):
         self.projector: nn.Module | None = None
         if vision is not None:
             self.image_size: int = vision["image_size"]
-            self.vision_tower = SiglipVisionModel(SiglipVisionConfig(**vision, vision_use_head=False))
+            self.vision_tower = _transformer(SiglipVisionModel(SiglipVisionConfig(**vision, vision_use_head=False)))
             self.projector = nn.Linear(vision["hidden_size"], language["hidden_size"])
 
     def forward(self, ids: Tensor, there: Tensor, images: tuple[Tensor, Tensor] | None) -> tuple[list[Past], Tensor]:
@@ -87,8 +87,14 @@ class PaliGemma(nn.Module):
         other = PaliGemmaModel.from_pretrained(source, dtype=self.language_model.embed_tokens.weight.dtype)
         self.language_model.load(other.language_model.state_dict(), source)
         if self.vision_tower is not None and self.projector is not None:
-            load_part(self.vision_tower, other.vision_tower.state_dict(), source)
+            load_part(self.vision_tower, _transformer(other.vision_tower).state_dict(), source)
             load_part(self.projector, other.multi_modal_projector.linear.state_dict(), source)
+
+
+def _transformer(siglip: nn.Module) -> nn.Module:
+    """What computes: `transformers` had it in a module of its own once, which the weights were named by."""
+    inner: nn.Module = getattr(siglip, "vision_model", siglip)
+    return inner
 
 
 def expert_config(language: Mapping[str, Any], expert: Mapping[str, Any]) -> GemmaConfig:
