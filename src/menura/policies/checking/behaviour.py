@@ -185,7 +185,7 @@ def acting(trial: Trial) -> str:
     """`select_action` answers in the shape the config says, and as `forward` does without actions."""
     rows, width, chunk = trial.batch_size, trial.features.action_dim, trial.needs.chunk_size
     # Steps of the chunk that lie before now are predicted, and not answered.
-    steps = None if chunk is None else sum(offset >= 0 for offset in trial.needs.action_offsets or ())
+    steps = None if chunk is None else sum(0 <= offset < chunk for offset in trial.needs.action_offsets or ())
     expected = (rows, width) if steps is None else (rows, steps, width)
     answer = trial.act(trial.batch)
     got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
