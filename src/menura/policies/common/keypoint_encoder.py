@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .resnet import ResNetBackbone
 from .spatial_softmax import SpatialSoftmax
@@ -25,6 +26,8 @@ class KeypointEncoder(nn.Module):
         feature_size: numbers an image becomes.
         crop_size: (h, w) of what is seen of the image: its centre, in training a place drawn for each image; None sees
             all of it.
+        crop_is_random: False: in training too what is seen is the centre.
+        resize_shape: (height, width) that images are resized to before; None leaves them as they are.
     """
 
     def __init__(
@@ -34,17 +37,24 @@ class KeypointEncoder(nn.Module):
         n_keypoints: int,
         feature_size: int,
         crop_size: Sequence[int] | None = None,
+        *,
+        crop_is_random: bool = True,
+        resize_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.keypoints = SpatialSoftmax(channels, n_keypoints)
         self.projection = nn.Linear(2 * n_keypoints, feature_size)
         self.crop_size = crop_size
+        self.crop_is_random = crop_is_random
+        self.resize_shape = None if resize_shape is None else list(resize_shape)
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.resize_shape is not None:
+            image = functional.interpolate(image, self.resize_shape, mode="bilinear", antialias=True)
         if self.crop_size is not None:
-            height, width = self.crop_size
-            image = random_crop(image, height, width) if self.training else center_crop(image, height, width)
+            crop = random_crop if self.training and self.crop_is_random else center_crop
+            image = crop(image, *self.crop_size)
         features: Tensor = self.projection(self.keypoints(self.backbone(image))).relu()
         return features
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from ..common.resnet import check_resnet
+
 
 class DiffusionPolicyConfig(PretrainedConfig):
     """Settings of `DiffusionPolicy`; defaults of Chi et al. 2023 (arXiv 2303.04137) as in the authors' configs
@@ -17,6 +19,8 @@ class DiffusionPolicyConfig(PretrainedConfig):
 
     Args:
         state_dim: width of the state, 0 for none; filled in from the data.
+        env_state_dim: how many of its last dimensions tell of the environment and not of the robot. Only the order of
+            the condition depends on it; LeRobot has them apart.
         action_dim: width of the action; filled in from the data.
         camera_names: the cameras, in order; filled in from the data. None or empty: state alone.
         image_size: (height, width) in pixels that images come in.
@@ -56,6 +60,7 @@ class DiffusionPolicyConfig(PretrainedConfig):
         n_keypoints: image points of each encoder's spatial softmax.
         backbone_widths: feature maps of the ResNet's four stages; the default with `backbone_depths` is ResNet-18.
         backbone_depths: blocks of each stage.
+        backbone_block: `basic` or, of ResNet-50 and larger, `bottleneck`.
         backbone_norm: `group`, `batch` or `frozen_batch`; None for `group`, and `batch` for a pretrained backbone.
             Averages of weights and batch norms do not go together, say the authors.
         pretrained_backbone: a Hub id or a directory of a `transformers` ResNet with these widths and depths; None, as
@@ -68,6 +73,7 @@ class DiffusionPolicyConfig(PretrainedConfig):
     def __init__(
         self,
         state_dim: int = 2,
+        env_state_dim: int = 0,
         action_dim: int = 2,
         camera_names: Sequence[str] | None = None,
         image_size: Sequence[int] = (96, 96),
@@ -101,6 +107,7 @@ class DiffusionPolicyConfig(PretrainedConfig):
         n_keypoints: int = 32,
         backbone_widths: Sequence[int] = (64, 128, 256, 512),
         backbone_depths: Sequence[int] = (2, 2, 2, 2),
+        backbone_block: str = "basic",
         backbone_norm: str | None = None,
         pretrained_backbone: str | None = None,
         **kwargs: Any,
@@ -126,7 +133,14 @@ class DiffusionPolicyConfig(PretrainedConfig):
                 f"expected crop_shape within the {height} x {width} pixels of image_size or resize_shape, "
                 f"got {list(crop_shape)}"
             )
+        if not 0 <= env_state_dim <= state_dim:
+            raise ValueError(f"expected env_state_dim in 0 … state_dim = {state_dim}, got {env_state_dim}")
+        if backbone_norm is None:
+            backbone_norm = "group" if pretrained_backbone is None else "batch"
+        if camera_names:
+            check_resnet(backbone_widths, backbone_depths, backbone_norm, pretrained_backbone, backbone_block)
         self.state_dim = state_dim
+        self.env_state_dim = env_state_dim
         self.action_dim = action_dim
         self.camera_names = None if camera_names is None else list(camera_names)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
@@ -161,5 +175,6 @@ class DiffusionPolicyConfig(PretrainedConfig):
         self.n_keypoints = n_keypoints
         self.backbone_widths = list(backbone_widths)
         self.backbone_depths = list(backbone_depths)
-        self.backbone_norm = backbone_norm or ("group" if pretrained_backbone is None else "batch")
+        self.backbone_block = backbone_block
+        self.backbone_norm = backbone_norm
         self.pretrained_backbone = pretrained_backbone

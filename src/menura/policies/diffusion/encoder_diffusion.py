@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ..common.keypoint_encoder import KeypointEncoder
 from ..common.resnet import ResNetBackbone
-from ..common.spatial_softmax import SpatialSoftmax
 from .configuration_diffusion import DiffusionPolicyConfig
 
 
 class ObservationEncoder(nn.Module):
-    """States (B, [O,] D) and images (B, [O,] K, 3, H, W) -> (B, O, C): the state, then each camera's features."""
+    """States (B, [O,] D) and images (B, [O,] K, 3, H, W) -> (B, O, C): the robot's state, each camera's features, and
+    the environment's state."""
 
     def __init__(self, config: DiffusionPolicyConfig) -> None:
         super().__init__()
         self.state_dim = config.state_dim
+        self.robot_dim = config.state_dim - config.env_state_dim
         self.n_cameras = len(config.camera_names or ())
         # One a camera, or one for all.
         self.cameras = nn.ModuleList(
-            ImageEncoder(config) for _ in range(min(self.n_cameras, 1) if config.share_encoder else self.n_cameras)
+            image_encoder(config) for _ in range(min(self.n_cameras, 1) if config.share_encoder else self.n_cameras)
         )
         self.width = config.state_dim + self.n_cameras * 2 * config.n_keypoints
 
@@ -36,14 +37,16 @@ class ObservationEncoder(nn.Module):
             if state is None:
                 raise ValueError(f"DiffusionPolicy: expected a state of width {self.state_dim}, got none.")
             steps = state.reshape(len(state), -1, self.state_dim)  # (B, O, D)
-            parts.append(steps if state_mask is None else steps * state_mask[:, None])
+            if state_mask is not None:
+                steps = steps * state_mask[:, None]
+            parts = [steps[..., : self.robot_dim], steps[..., self.robot_dim :]]
         if self.n_cameras:
             if image is None:
                 raise ValueError(f"DiffusionPolicy: expected images of {self.n_cameras} cameras, got none.")
             features = self._encode(image.reshape(len(image), -1, *image.shape[-4:]))  # (B, O, K, 2P)
             if image_mask is not None:
                 features = features * image_mask[:, None, :, None]
-            parts.append(features.flatten(2))
+            parts.insert(1, features.flatten(2))
         return torch.cat(parts, dim=-1)
 
     def _encode(self, image: Tensor) -> Tensor:
@@ -55,42 +58,21 @@ class ObservationEncoder(nn.Module):
         return torch.stack(each, dim=1).unflatten(0, image.shape[:2])  # type: ignore[no-any-return, no-untyped-call]
 
 
-class ImageEncoder(nn.Module):
-    """Images (N, 3, H, W) -> (N, 2P): a part of them through a ResNet, a spatial softmax and a layer."""
-
-    def __init__(self, config: DiffusionPolicyConfig) -> None:
-        super().__init__()
-        self.resize_shape = config.resize_shape
-        self.crop_shape = config.crop_shape
-        self.crop_is_random = config.crop_is_random
-        self.backbone = ResNetBackbone(
-            config.backbone_widths, config.backbone_depths, config.backbone_norm, config.pretrained_backbone
-        )
-        self.points = SpatialSoftmax(config.backbone_widths[-1], config.n_keypoints)
-        self.output = nn.Linear(2 * config.n_keypoints, 2 * config.n_keypoints)
-
-    def forward(self, image: Tensor) -> Tensor:
-        if self.resize_shape is not None:
-            image = functional.interpolate(image, self.resize_shape, mode="bilinear", antialias=True)
-        if self.crop_shape is not None:
-            height, width = self.crop_shape
-            crop = random_crop if self.training and self.crop_is_random else centre_crop
-            image = crop(image, height, width)
-        return functional.relu(self.output(self.points(self.backbone(image))))
-
-
-def centre_crop(image: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, height, width); of an odd margin as `torchvision` has it."""
-    top, left = round((image.shape[2] - height) / 2), round((image.shape[3] - width) / 2)
-    return image[:, :, top : top + height, left : left + width]
-
-
-def random_crop(image: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, height, width), each image at a place of its own."""
-    n, device = len(image), image.device
-    top = torch.randint(image.shape[2] - height + 1, (n, 1, 1), device=device)
-    left = torch.randint(image.shape[3] - width + 1, (n, 1, 1), device=device)
-    rows = top + torch.arange(height, device=device)[:, None]  # (N, height, 1)
-    columns = left + torch.arange(width, device=device)  # (N, 1, width)
-    cropped = image[torch.arange(n, device=device)[:, None, None], :, rows, columns]  # (N, height, width, C)
-    return cropped.permute(0, 3, 1, 2)  # channels last, as the backbone wants it
+def image_encoder(config: DiffusionPolicyConfig) -> KeypointEncoder:
+    """Images (N, 3, H, W) -> (N, 2P)."""
+    backbone = ResNetBackbone(
+        config.backbone_widths,
+        config.backbone_depths,
+        config.backbone_norm,
+        config.pretrained_backbone,
+        block=config.backbone_block,
+    )
+    return KeypointEncoder(
+        backbone,
+        config.backbone_widths[-1],
+        config.n_keypoints,
+        2 * config.n_keypoints,
+        config.crop_shape,
+        crop_is_random=config.crop_is_random,
+        resize_shape=config.resize_shape,
+    )

@@ -41,7 +41,7 @@ class DiffusionPolicy(PreTrainedModel):
 
     config_class = DiffusionPolicyConfig
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ResidualBlock", "DecoderLayer", "ImageEncoder"]  # noqa: RUF012  transformers' own form
+    _no_split_modules = ["ResidualBlock", "DecoderLayer", "KeypointEncoder"]  # noqa: RUF012  transformers' own form
     action_bound: Tensor
 
     def __init__(self, config: DiffusionPolicyConfig) -> None:
