@@ -179,9 +179,9 @@ def test_an_override_is_the_yaml_it_holds(value: Any) -> None:
 
 @given(st.dictionaries(st.text("abc_-: #'", min_size=1, max_size=5), VALUES, max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
-def test_a_run_reloads_to_an_equal_configuration(write: Write, tmp_path: Path, peft: dict[str, Any]) -> None:
+def test_a_run_reloads_to_an_equal_configuration(write: Write, tmp_path: Path, free: dict[str, Any]) -> None:
     task = write(COOL + "datasets: [data/cube]\ntraining: {num_train_epochs: 2}\nevaluation: {videos: 3}\n")
-    first = load_task(task, [f"--training.peft={format_value(peft)}", "--policy.args.num_layers=2"])
+    first = load_task(task, [f"--training.lr_scheduler_kwargs={format_value(free)}", "--policy.args.num_layers=2"])
     run = tmp_path / "out" / "run.yaml"
     run.parent.mkdir(exist_ok=True)
     run.write_text(first.to_yaml())

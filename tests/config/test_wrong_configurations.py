@@ -65,8 +65,8 @@ TABLE = {
     ),
     "an unknown alias": wrong("policy: *other\n", "YAML: found undefined alias 'other' (configs/task/x.yaml:1)"),
     "an alias in itself": wrong(
-        COOL + "training: {peft: &a {again: *a}}\n",
-        "training.peft.again: the alias contains itself (configs/task/x.yaml:2)",
+        COOL + "training: {lr_scheduler_kwargs: &a {again: *a}}\n",
+        "training.lr_scheduler_kwargs.again: the alias contains itself (configs/task/x.yaml:2)",
     ),
     "duplicate key on top": wrong(
         COOL + "env: null\npolicy: {class: ChunkPolicy}\n",
@@ -384,7 +384,8 @@ TABLE = {
         "training.ema: expected true, false or a decay in (0, 1), got 2 (configs/task/x.yaml:3)",
     ),
     "training: peft a word": wrong(
-        COOL + "training:\n  peft: lora\n", "training.peft: expected a mapping, got 'lora' (configs/task/x.yaml:3)"
+        COOL + "training:\n  peft: lora\n",
+        "training.peft: expected a mapping such as {type: lora, r: 16}, got 'lora' (configs/task/x.yaml:3)",
     ),
     "training: rollouts every zero": wrong(
         ENV + "training:\n  rollouts: {every: 0, episodes: 3}\n",

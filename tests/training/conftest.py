@@ -1,6 +1,7 @@
 import importlib.util
 import multiprocessing
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,16 @@ from menura.processing.rotations import angle
 
 LAB = Path(__file__).with_name("lab.py")
 KILLED = Path(__file__).with_name("killed.py")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's project, and the working directory."""
+    source = Path(__file__).with_name("project")
+    shutil.copytree(source, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("MENURA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from menura.checkpoint.load import Checkpoint, load_checkpoint
 from menura.checkpoint.load import verify_checkpoint as verify
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest
+from menura.checkpoint.merge import merge_checkpoint
 from menura.checkpoint.save import save_checkpoint, write_checkpoint_files
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Checkpoint",
     "Manifest",
     "load_checkpoint",
+    "merge_checkpoint",
     "save_checkpoint",
     "verify",
     "write_checkpoint_files",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from menura.checkpoint.adapters import has_adapters, is_quantized
 from menura.checkpoint.manifest import Code
+from menura.checkpoint.start import Start
 from menura.features import Features, VectorFeature
 from menura.processing.processor import Processor
 from menura.processing.settings import ProcessorSettings
@@ -56,6 +58,7 @@ def model_card(
     datasets: Mapping[str, str],
     seed: int,
     results: str | None,
+    start: Start | None = None,
 ) -> str:
     """What it is, what it was trained on, what it sees and does, how to use it."""
     settings = processor.settings
@@ -68,6 +71,8 @@ def model_card(
         "cameras": (", ".join(settings.camera_names) or "none") + height_width,
         "control": " ".join(filter(None, (features.control_space, features.control_type))) or "not said",
         "trained": _trained(settings),
+        "began with": _start(start),
+        "adapters": _adapters(policy),
         "rate": f"{features.fps:g} Hz" if features.fps else "not said",
         "seed": str(seed),
         "blind": "yes: a baseline that does not see the object" if settings.blind else "no",
@@ -75,7 +80,7 @@ def model_card(
     return TEMPLATE.format(
         name=code.name,
         parameters=f"{sum(parameter.numel() for parameter in policy.parameters()):,}",
-        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items() if value),
         results=f"\n## Results\n\n{results.strip()}\n" if results else "",
     )
 
@@ -88,6 +93,27 @@ def _trained(settings: ProcessorSettings) -> str:
         if representation is not None
     ]
     return ", ".join([f"{settings.action_type} actions", *rotations])
+
+
+def _start(start: Start | None) -> str | None:
+    if start is None:
+        return None
+    counts = {
+        "taken": len(start.matched),
+        "resized": len(start.resized),
+        "not taken": len(start.mismatched),
+        "new": len(start.new),
+    }
+    return f"`{start.source}`: " + ", ".join(f"{count} weights {what}" for what, count in counts.items() if count)
+
+
+def _adapters(policy: PreTrainedModel) -> str | None:
+    if not has_adapters(policy):
+        return None
+    configs: Any = policy.peft_config
+    (config,) = configs.values()
+    base = ", on a quantized base" if is_quantized(policy) else ""
+    return f"{'DoRA' if config.use_dora else 'LoRA'} of rank {config.r}{base}"
 
 
 def _vector(feature: VectorFeature | None) -> str:

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
 from menura import components
+from menura.checkpoint.adapters import BASE, has_adapters, save_adapters
 from menura.checkpoint.manifest import MANIFEST_FILE, Code
+from menura.checkpoint.start import Start
 from menura.checkpoint.travelling import laid_flat, travelling_code
 from menura.errors import CheckpointError, ComponentError, ContractError
 from menura.policies.quiet import no_progress_bars
@@ -20,17 +22,25 @@ from menura.policies.quiet import no_progress_bars
 INSTALLED = ("menura", "torch", "transformers")
 
 
-def save_policy(policy: PreTrainedModel, directory: Path) -> None:
-    """`save_pretrained` with the source files of the policy and its config, as `AutoModel` expects them."""
+def save_policy(policy: PreTrainedModel, directory: Path, start: Start | None = None) -> None:
+    """`save_pretrained` with the source files of the policy and its config, as `AutoModel` expects them.
+
+    Of a policy with adapters these are saved, and the policy they were trained on, unless `start` holds all of it.
+    """
     config_file, policy_file = _require_file(type(policy.config)), _require_file(type(policy))
     policy.config.auto_map = {
         "AutoConfig": f"{config_file.stem}.{type(policy.config).__name__}",
         "AutoModel": f"{policy_file.stem}.{type(policy).__name__}",
     }
     with no_progress_bars():
-        policy.save_pretrained(directory)
+        if has_adapters(policy):
+            save_adapters(policy, directory, start)
+        else:
+            policy.save_pretrained(directory)
+    folders = [directory, directory / BASE] if (directory / BASE).is_dir() else [directory]
     for name, text in {**travelling_code(config_file), **travelling_code(policy_file)}.items():
-        (directory / name).write_text(text, encoding="utf-8")
+        for folder in folders:
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def policy_code(policy: PreTrainedModel, reference: str | None) -> Code:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from menura.checkpoint.adapters import attach_adapters, base_directory
 from menura.checkpoint.code import differs_from_copy, find_class
 from menura.checkpoint.golden import GOLDEN_FILE, Golden, replay
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes, library_versions
@@ -73,7 +74,9 @@ def load_checkpoint(
     check_hashes(directory, manifest)
     project = Path.cwd() if project is None else Path(project)
     processor = _load_processor(directory, manifest, project, trust_remote_code)
-    policy = _load_policy(directory, manifest, project, trust_remote_code).to(device)  # type: ignore[arg-type]
+    policy = _load_policy(directory, manifest, project, trust_remote_code)
+    if policy.device != torch.device(device):
+        policy = policy.to(device)  # type: ignore[arg-type]
     _check_agreement(directory, policy, processor, manifest)
     checkpoint = Checkpoint(policy.eval(), processor.to(device), manifest, directory, sha256(directory / MANIFEST_FILE))
     if verify:
@@ -134,7 +137,8 @@ def _load_policy(directory: Path, manifest: Manifest, project: Path, trust_remot
     class_ = find_class("policy", manifest.policy, directory, project, trust_remote_code=trust_remote_code)
     config = require_policy_class(class_).from_pretrained(directory)
     with no_progress_bars():
-        loaded: Any = completed(class_).from_pretrained(directory, config=config, output_loading_info=True)
+        weights = base_directory(directory)
+        loaded: Any = completed(class_).from_pretrained(weights, config=config, output_loading_info=True)
     policy: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     wrong = {kind: sorted(str(key) for key in keys) for kind, keys in info.items() if keys}
@@ -144,6 +148,8 @@ def _load_policy(directory: Path, manifest: Manifest, project: Path, trust_remot
             f"{directory}: expected the weights of {manifest.policy.name}, got {kind.replace('_', ' ')}: "
             f"{', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}. The policy's code changed since it was saved."
         )
+    if weights != directory:
+        attach_adapters(policy, directory)
     return policy
 
 

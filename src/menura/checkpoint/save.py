@@ -12,6 +12,7 @@ from menura.checkpoint.card import model_card
 from menura.checkpoint.code import policy_code, save_encoder, save_policy
 from menura.checkpoint.golden import GOLDEN_FILE, save_golden
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, hash_files, library_versions
+from menura.checkpoint.start import Start
 from menura.errors import CheckpointError
 from menura.features import Features
 from menura.files import new_directory, write_text
@@ -41,6 +42,7 @@ def save_checkpoint(
     seed: int,
     golden: Mapping[str, Any],
     results: str | None = None,
+    start: Start | None = None,
 ) -> None:
     """Write a checkpoint that proves itself; complete or absent, and an older one there is replaced as a whole.
 
@@ -54,6 +56,7 @@ def save_checkpoint(
         seed: of the training.
         golden: a few raw observations, batch first, as `MetaPolicy.predict` takes them.
         results: Markdown for the model card.
+        start: the weights its training began with; None when they were its own.
     """
     directory = Path(directory)
     _refuse_to_delete(directory)
@@ -68,6 +71,7 @@ def save_checkpoint(
             seed=seed,
             golden=golden,
             results=results,
+            start=start,
         )
 
 
@@ -82,6 +86,7 @@ def write_checkpoint_files(
     seed: int,
     golden: Mapping[str, Any],
     results: str | None = None,
+    start: Start | None = None,
 ) -> None:
     """The files of `save_checkpoint`, in a directory that exists and that the caller makes durable and renames.
 
@@ -89,7 +94,9 @@ def write_checkpoint_files(
     before.
     """
     directory = Path(directory)
-    save_policy(policy, directory)
+    save_policy(policy, directory, start)
+    if start is not None:
+        start.write(directory)
     processor.save_pretrained(directory)
     encoder = None
     if processor.image_encoder is not None and processor.settings.image_encoder is not None:
@@ -99,7 +106,7 @@ def write_checkpoint_files(
     code = policy_code(policy, None if task is None else task.config.policy.class_)
     if task is not None:
         write_text(directory / RUN_FILE, task.to_yaml())
-    write_text(directory / CARD_FILE, model_card(policy, code, processor, features, datasets, seed, results))
+    write_text(directory / CARD_FILE, model_card(policy, code, processor, features, datasets, seed, results, start))
     Manifest(
         policy=code,
         image_encoder=encoder,

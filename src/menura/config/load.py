@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from menura.components import KINDS
 from menura.config.arguments import check_components, check_masks, component_places
 from menura.config.datasets import anchor_datasets, check_datasets, spell_out_datasets
+from menura.config.finetuning import anchor_init_from
 from menura.config.interpolation import interpolate
 from menura.config.messages import schema_problems
 from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
@@ -137,6 +138,7 @@ def _complete(tree: Tree, words: Sequence[str], project: Path, problems: Problem
     spell_out_datasets(tree)
     interpolate(tree, problems)
     anchor_datasets(tree, project)
+    anchor_init_from(tree, project)
     choose_length(tree, problems)
     return tree
 

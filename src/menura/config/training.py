@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from menura.config import finetuning
 from menura.config.annotations import expected_by_annotation
 from menura.config.messages import schema_problems
 from menura.config.origins import RANK, Origin, Problems, Tree
@@ -21,7 +22,7 @@ from menura.config.yaml_tree import told
 from menura.errors import nearest
 from menura.source import module_file
 
-OWN_KEYS = ("ema", "rollouts", "peft")
+OWN_KEYS = ("ema", "rollouts", *finetuning.KEYS)
 
 # Least values that TrainingArguments itself only finds out about much later, if at all.
 _AT_LEAST = {
@@ -81,6 +82,8 @@ def check_training(tree: Tree, problems: Problems) -> None:
 def _own_problem(key: str, value: Any, tree: Tree, problems: Problems) -> str | None:
     if value is None:
         return None
+    if key in finetuning.KEYS:
+        return finetuning.finetuning_problem(key, tree.value["training"])
     if key == "ema":
         good = isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1)
         return None if good else f"expected true, false or a decay in (0, 1), got {told(value)}"
@@ -98,7 +101,7 @@ def _own_problem(key: str, value: Any, tree: Tree, problems: Problems) -> str | 
 
 def _field_problem(key: str, value: Any, fields: dict[str, str]) -> str | None:
     if key not in fields:
-        near = nearest(key, [*fields, *OWN_KEYS])
+        near = nearest(key, [*fields, *OWN_KEYS, "base"])
         hint = f"; did you mean {near}?" if near is not None else ""
         return f"no such field of transformers.TrainingArguments{hint}"
     annotation = fields[key]

@@ -22,8 +22,8 @@ def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArgument
 
     What a task leaves open is `TrainingArguments`' default, but for: `label_names` and `remove_unused_columns`, which
     batches of Menura need; `logging_nan_inf_filter`, which would hide a loss that is not finite;
-    `dataloader_pin_memory`, of use with a GPU alone; `report_to`, TensorBoard where it is installed, else none,
-    which is said.
+    `dataloader_pin_memory`, of use with a GPU alone; `use_cpu` where there is nothing else, without which Trainer
+    refuses bf16 there; `report_to`, TensorBoard where it is installed, else none, which is said.
 
     Raises:
         ConfigError: a value TrainingArguments refuses.
@@ -33,6 +33,7 @@ def training_arguments(task: ResolvedTask, output_dir: Path) -> TrainingArgument
         "logging_nan_inf_filter": False,
         "dataloader_pin_memory": torch.cuda.is_available() and not given.get("use_cpu", False),
         "report_to": "tensorboard",
+        "use_cpu": not torch.accelerator.is_available(),
     }
     values = {**defaults, **given, "output_dir": str(output_dir)}
     values |= {"label_names": ["actions", "is_pad"], "remove_unused_columns": False}

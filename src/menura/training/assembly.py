@@ -20,11 +20,12 @@ from menura.checkpoint.golden import rehearse
 from menura.config import ResolvedTask
 from menura.config.schema import RolloutsConfig
 from menura.data import Mixture, Reader, Windows
-from menura.errors import ConfigError, ContractError, TrainingError
+from menura.errors import ContractError, TrainingError
 from menura.policies.inference import Inference
 from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, move_files, written_whole
+from menura.training.finetuning import learning_summary
 from menura.training.ingredients import Ingredients, gather
 from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
 from menura.training.memory import keep_freed_memory
@@ -47,8 +48,6 @@ def run_training(task: ResolvedTask, run: Path, readers: list[Reader], allow_bad
     console = Console(quiet=not is_main_process())
     args = training_arguments(task, run)
     rollouts = rollouts_config(task)
-    if task.config.training.get("peft"):
-        raise ConfigError(f"training.peft: expected nothing, it is not there yet ({task.locate('training.peft')})")
     logging.disable_progress_bar()  # of transformers' own, one per file that is saved
     set_seed(args.seed)
     if args.device.type == "cpu":
@@ -119,6 +118,7 @@ def _make_trainer(task: ResolvedTask, ingredients: Ingredients, args: Any, write
         augmentations=ingredients.augmentations,
         shuffle_buffer=task.config.data.shuffle_buffer if task.config.data.store == "stream" else None,
         ema_decay=ema_decay(task),
+        learning_rates=task.config.training.get("learning_rates"),
         write_policy=write_policy,
         **given,
     )
@@ -144,6 +144,7 @@ def _write_policy(
         seed=seed,
         golden=ingredients.golden,
         results=results,
+        start=ingredients.start,
     )
 
 
@@ -173,6 +174,7 @@ def _introduce(
         if ingredients.held_out
         else "",
         "policy": f"{type(policy).__name__}, {policy.num_parameters():,} parameters, sees {', '.join(sees)}",
+        "learning": learning_summary(policy),
         "batch": f"{batch:,} = {args.per_device_train_batch_size} samples x {devices} device{'s' * (devices > 1)} "
         f"x {args.gradient_accumulation_steps} accumulated",
         "steps": f"{steps:,} ({epochs:.1f} epochs) on {args.device.type}",

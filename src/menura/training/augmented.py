@@ -61,6 +61,7 @@ class AugmentedFrames:
                 update={
                     "datasets": [DatasetConfig.model_validate(spec)],
                     "data": config.data.model_copy(update={"store": "video"}),
+                    "training": {},  # what the policy is made of does not matter here
                 }
             ),
             origins=resolved.origins,

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
+from menura.checkpoint.start import Start
 from menura.config import ResolvedTask
 from menura.data import Mixture, Reader, Windows, collate, windows
 from menura.data.episode import Frames
@@ -31,6 +32,7 @@ from menura.processing.images import ImageNormalization
 from menura.processing.processor import Processor
 from menura.processing.settings import require_current_observation
 from menura.processing.spaces import Spaces
+from menura.training.finetuning import fit_out
 from menura.training.mixing import Meaning, error_of, lay_out, require_mask_widths, require_masks
 from menura.training.opening import open_datasets
 from menura.training.sound_data import require_sound_data
@@ -50,6 +52,7 @@ class Ingredients:
         features: what raw observations and physical actions mean.
         fingerprints: dataset name -> digest of its content and its filter.
         augmentations: None where the task has none.
+        start: the weights that training begins with, of `training.init_from`.
     """
 
     readers: list[Reader]
@@ -60,6 +63,7 @@ class Ingredients:
     policy: PreTrainedModel
     processor: Processor
     augmentations: Augmentations | None
+    start: Start | None = None
 
     @cached_property
     def golden(self) -> dict[str, Any]:
@@ -107,6 +111,7 @@ def gather(
     policy = build_policy(
         policy_class, config.policy.args, meaning.trained, image_encoder_dim=encoder_dim, locate=task.locate
     )
+    policy, start = fit_out(task, policy, meaning.trained)
     with error_of(task, "processor.action_type", "processor: "):
         require_current_observation(config.processor.action_type, policy.config)
     if config.trainer is None:  # a trainer of the user's own may provide more
@@ -150,6 +155,7 @@ def gather(
         policy=policy,
         processor=processor,
         augmentations=_augmentations(task, processor, train),
+        start=start,
     )
 
 

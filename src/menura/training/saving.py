@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ExportableState
 
+from menura.checkpoint.adapters import has_adapters, load_adapters, load_base
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes
 from menura.errors import CheckpointError
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, keep_newest, written_whole
@@ -54,7 +55,10 @@ class ExactTrainer(Trainer):
             self._load_best_model()
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()
+        if has_adapters(self.model):
+            load_adapters(self.model, Path(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
         self.averages = None  # what was saved is the average already
 
     def save_checkpoint(self) -> Path:
@@ -159,6 +163,14 @@ class ExactTrainer(Trainer):
         return f"process_{self.args.process_index}"
 
     # ---- resume ----
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        policy: Any = self.model if model is None else model
+        if not has_adapters(policy):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_base(policy, Path(resume_from_checkpoint))
+        load_adapters(policy, Path(resume_from_checkpoint))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse what Trainer would warn of: a checkpoint that fills only a part of the policy."""

@@ -22,6 +22,7 @@ from menura.processing.augmentation.base import Augmentations
 from menura.processing.processor import Processor
 from menura.training.checkpoints import checkpoints
 from menura.training.ema import UpdateAverage, WeightAverage
+from menura.training.finetuning import with_rates
 from menura.training.loader import EpochLoader
 from menura.training.saving import ExactTrainer, WritePolicy
 from menura.training.scalars import ScalarMeans
@@ -47,6 +48,7 @@ class MenuraTrainer(ExactTrainer):
         eval_dataset: held-out windows; None when `eval_strategy` is "no".
         augmentations: change what the policy sees in training, never in evaluation; drawn from (seed, rank, step).
         shuffle_buffer: draw shard by shard, shuffled among so many frames (`ShardOrder`); None to draw from everywhere.
+        learning_rates: pattern of parameter names -> their own rate (`menura.training.finetuning.with_rates`).
         ema_decay: averages the weights when given (`menura.training.ema`); the average is what is evaluated and saved.
         write_policy: writes a policy, its processor and what proves them into a directory.
         callbacks: further `transformers` callbacks.
@@ -65,6 +67,7 @@ class MenuraTrainer(ExactTrainer):
         eval_dataset: Dataset[Any] | None = None,
         augmentations: Augmentations | None = None,
         shuffle_buffer: int | None = None,
+        learning_rates: Mapping[str, float] | None = None,
         ema_decay: float | None = None,
         write_policy: WritePolicy | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -93,6 +96,8 @@ class MenuraTrainer(ExactTrainer):
         self.contract = Contract.of(type(policy))
         self.augmentations = augmentations
         self.shuffle_buffer = shuffle_buffer
+        self.learning_rates = dict(learning_rates or {})
+        self._rates_of_patterns: dict[str, float] = {}
         self._batches_of_step = (-1, 0)
         self.write_policy = write_policy or self._write_policy_alone
         if ema_decay is not None:
@@ -202,14 +207,28 @@ class MenuraTrainer(ExactTrainer):
     # ---- optimizer and averaged weights ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimizer of `training.optim`, over `policy.get_optim_groups(training_args)` where the policy has it."""
+        """The optimizer of `training.optim`, over `policy.get_optim_groups(training_args)` where the policy has it.
+
+        `training.learning_rates` come before the policy's own rates, and these before `training.learning_rate`.
+        """
         policy: Any = self.model if model is None else model
-        if self.optimizer is None and hasattr(policy, "get_optim_groups"):
-            groups = [dict(group) for group in policy.get_optim_groups(self.args)]
+        if self.optimizer is None and (self.learning_rates or hasattr(policy, "get_optim_groups")):
+            groups = self._groups(policy)
             _check_groups(policy, groups)
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, policy)
-            self.optimizer = optimizer_class(groups, **options)
+            self.optimizer = optimizer_class(with_rates(policy, groups, self.learning_rates), **options)
         return super().create_optimizer(model)
+
+    def _groups(self, policy: Any) -> list[dict[str, Any]]:
+        """The policy's own, else those of Trainer: with weight decay, and without (biases and norms)."""
+        if hasattr(policy, "get_optim_groups"):
+            return [dict(group) for group in policy.get_optim_groups(self.args)]
+        decays = set(self.get_decay_parameter_names(policy))
+        named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
+        return [
+            {"params": [p for name, p in named if name in decays], "weight_decay": self.args.weight_decay},
+            {"params": [p for name, p in named if name not in decays], "weight_decay": 0.0},
+        ]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         if self._plain and isinstance(self.optimizer, AcceleratedOptimizer):
@@ -239,9 +258,16 @@ class MenuraTrainer(ExactTrainer):
         if "loss" in logs:
             self._require_finite(logs["loss"])
             logs.update(self._train_scalars.take(self.accelerator))
+            logs.update(self._rates_of_patterns)
         elif "eval_loss" in logs:
             logs.update({f"eval_{name}": value for name, value in self._eval_scalars.take(self.accelerator).items()})
         super().log(logs, start_time)
+
+    def _get_learning_rate(self) -> float:
+        """Trainer asks before the scheduler goes on; the rates of `training.learning_rates` are of the same moment."""
+        groups = self.optimizer.param_groups if self.learning_rates else ()
+        self._rates_of_patterns = {f"learning_rate/{g['pattern']}": float(g["lr"]) for g in groups if "pattern" in g}
+        return float(super()._get_learning_rate())
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
