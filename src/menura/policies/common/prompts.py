@@ -31,3 +31,9 @@ def task_and_state(tasks: Sequence[str], state: Tensor) -> list[str]:
         told = task.strip().replace("_", " ").replace("\n", " ")
         prompts.append(f"Task: {told}, State: {' '.join(map(str, bins))};\nAction: ")
     return prompts
+
+
+def openvla_prompt(task: str) -> str:
+    """OpenVLA's (`vla/datasets/datasets.py`, `RLDSBatchTransform`). It ends in a space, of which Llama's tokenizer makes
+    the token 29871: the one that the original puts there by hand when acting."""
+    return f"In: What action should the robot take to {task.strip().lower()}?\nOut: "

@@ -247,7 +247,7 @@ class PI0FastPolicy(TextPolicy):
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, N) token ids -> (B, N, D), multiplied by √D as Gemma has it."""
-        weight = self.paligemma.model.language_model.embed_tokens.weight
+        weight: Tensor = self.paligemma.model.language_model.embed_tokens.weight
         return nn.functional.embedding(ids, weight) * weight.shape[1] ** 0.5
 
     def _read(self, x: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
