@@ -34,6 +34,9 @@ def task_and_state(tasks: Sequence[str], state: Tensor) -> list[str]:
 
 
 def openvla_prompt(task: str) -> str:
-    """OpenVLA's (`vla/datasets/datasets.py`, `RLDSBatchTransform`). It ends in a space, of which Llama's tokenizer makes
-    the token 29871: the one that the original puts there by hand when acting."""
+    """OpenVLA's (`vla/datasets/datasets.py`, `RLDSBatchTransform`).
+
+    It ends in a space, of which Llama's tokenizer makes the token 29871: the one that the original puts there by hand
+    when acting.
+    """
     return f"In: What action should the robot take to {task.strip().lower()}?\nOut: "

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class ActionBins:
     """Actions in [-1, 1] and the tokens that say them: bin i is the token `end` - 1 - i.
 
-    As in the original (`action_tokenizer.py`) there are as many bounds as bins, so that the last bin holds 1 alone and is answered as the one
-    before it.
+    As in the original (`action_tokenizer.py`) there are as many bounds as bins, so that the last bin holds 1 alone and
+    is answered as the one before it.
 
     Args:
         n_bins: of one dimension.

@@ -199,7 +199,7 @@ class OpenVLAPolicy(TextPolicy):
         return answer.float()
 
     def _token_logits(self, prefix: Prefix, ids: Tensor | None = None) -> Tensor:
-        """What is said at each of n places (B, n, vocabulary), given the `ids` (B, n) before it or, at once, nothing."""
+        """What is said at each of n places (B, n, vocabulary), given the `ids` (B, n) before it; at once when None."""
         assert self.lm_head is not None  # as the head is one for tokens
         if ids is None:
             hidden = self._all_at_once(prefix)

@@ -247,8 +247,9 @@ class PI0FastPolicy(TextPolicy):
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, N) token ids -> (B, N, D), multiplied by √D as Gemma has it."""
-        weight: Tensor = self.paligemma.model.language_model.embed_tokens.weight
-        return nn.functional.embedding(ids, weight) * weight.shape[1] ** 0.5
+        weight = self.paligemma.model.language_model.embed_tokens.weight
+        embedded: Tensor = nn.functional.embedding(ids, weight) * weight.shape[1] ** 0.5
+        return embedded
 
     def _read(self, x: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """(B, N, D), attending to the cache and itself as `mask` (B, 1, N, …) says -> hidden states (B, N, D)."""
