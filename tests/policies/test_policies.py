@@ -384,12 +384,16 @@ def test_another_image_size(case):
 
 
 @every_policy
-def test_bfloat16_answers_alike(case):
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_bfloat16_answers_alike(case, how):
     name, cameras = case
     policy = make(name, cameras).eval()
     obs = observation(make_batch(policy, name, cameras))
     expected = act(policy, obs)
-    with torch.autocast("cpu", torch.bfloat16):
+    if how == "weights":  # as in transformers, what goes into a model has its dtype
+        policy.to(torch.bfloat16)
+        obs = {k: v.to(torch.bfloat16) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in obs.items()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         answer = act(policy, obs).float()
     assert torch.isfinite(answer).all()
     # A token that falls to the other side of a bin moves an action by more than rounding does: most must agree.

@@ -38,6 +38,9 @@ class Inference:
         needs = Needs.of(model.config)
         self.policy = model
         self.device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
+        # A policy of one dtype, such as bfloat16, is given inputs of that; one of several casts where it needs to.
+        kinds = {parameter.dtype for parameter in policy.parameters() if parameter.is_floating_point()}
+        self.dtype = kinds.pop() if len(kinds) == 1 else torch.float32
         self.processor = processor.to(self.device)
         self.chunk_size = needs.chunk_size
         self.n_action_steps = needs.n_action_steps
@@ -92,7 +95,7 @@ class Inference:
         noise: torch.Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
     ) -> torch.Tensor:
-        """(B, T, A) normalized, on the device: the policy's answer to `inputs`; T = 1 from one that answers (B, A).
+        """(B, T, A) float32 normalized, on the device: the policy's answer to `inputs`; T = 1 from one that answers (B, A).
 
         Raises:
             ContractError: the answer has the wrong shape or is not finite.
@@ -106,9 +109,11 @@ class Inference:
             extra["generator"] = list(generator)
         if self.policy.training:
             self.policy.eval()
+        if self.dtype != torch.float32:
+            inputs, extra = _cast(inputs, self.dtype), _cast(extra, self.dtype)
         with torch.inference_mode():
             answer = self.policy.select_action(inputs, **extra)
-        return self._checked(answer, rows=len(next(iter(inputs.values()))))
+        return self._checked(answer, rows=len(next(iter(inputs.values())))).float()
 
     def actions(self, normalized: torch.Tensor, obs: Mapping[str, Any]) -> NDArray[np.float32]:
         """(B, T, A) float32 in physical units, from `infer`'s answer to the inputs of that raw observation.
@@ -162,6 +167,13 @@ class Inference:
                 "Look at the training loss, and at the observation."
             )
         return chunk
+
+
+def _cast(values: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        key: value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for key, value in values.items()
+    }
 
 
 def dataset_row(names: Sequence[str], dataset: str | None) -> int:
