@@ -54,9 +54,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     return mixed.transpose(1, 2).flatten(2)
 
 
-def after(past: Past | None, keys: Tensor, values: Tensor) -> Past:
-    """The keys and values of earlier tokens, and these after them."""
-    if past is None:
+def after(past: tuple[Tensor, ...], keys: Tensor, values: Tensor) -> Past:
+    """The keys and values of earlier tokens, where there are any, and these after them."""
+    if not past:
         return keys, values
     return torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
 
@@ -70,11 +70,9 @@ class CachedLayer(GradientCheckpointingLayer):
     mlp: nn.Module
     keys_only = False
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, mask: Tensor, past: Past | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, D), attending to `past` and itself as `mask` (B, 1, N, P + N) says -> (B, N, D), its own keys and
-        values (B, G, N, E)."""
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor, *past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D), attending to `past`, keys and values, and itself as `mask` (B, 1, N, P + N) says -> (B, N, D), its
+        own keys and values (B, G, N, E)."""
         normed = self.input_layernorm(x)
         keys, values = self.keys_and_values(normed, rotation)
         if self.keys_only:

@@ -26,6 +26,13 @@ class FlowVLAPolicy(TextPolicy):
 
     supports_gradient_checkpointing = True
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """As in `transformers`, but the projections around the expert as PyTorch has them, as in openpi."""
+        if isinstance(module, nn.Linear) and any(module is child for child in self.children()):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
+
     @property
     def noise_shape(self) -> tuple[int, int]:
         """(T, W) of the noise that a chunk is made of."""

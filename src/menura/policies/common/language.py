@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedModel, PreTrain
 
 #: The tokenizer that needs no file: each byte of UTF-8 is a token (Xue et al. 2022, arXiv 2105.13626).
 BYTES = "bytes"
+#: Texts whose tokens are kept, so that an instruction is tokenized once.
+REMEMBERED = 10_000
 
 
 class TextPolicy(PreTrainedModel):
@@ -36,6 +38,8 @@ class TextPolicy(PreTrainedModel):
         """
         if "_tokens" not in self.__dict__:
             self._tokens = {}
+        if len(self._tokens) > REMEMBERED:  # prompts that tell the state are ever new
+            self._tokens.clear()
         for text in texts:
             if text not in self._tokens:
                 self._tokens[text] = self.tokenizer(text).input_ids

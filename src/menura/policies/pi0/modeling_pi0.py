@@ -60,8 +60,8 @@ class PI0Policy(FlowVLAPolicy):
         self.freeze_parts(loading=loading_checkpoint)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As in `transformers`, but Gemma's norms, which multiply by 1 + weight, start at 0."""
-        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        """As elsewhere, but Gemma's norms, which multiply by 1 + weight, start at 0."""
+        super()._init_weights(module)
         if isinstance(module, GemmaRMSNorm):
             nn.init.zeros_(module.weight)
 
@@ -113,7 +113,7 @@ class Expert(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor, seen: list[Past]) -> Tensor:
         """(B, T, D), attending to what is seen and itself -> (B, T, D)."""
         for layer, of_layer in zip(self.layers, seen, strict=True):
-            x = layer(x, rotation, mask, of_layer)[0]
+            x = layer(x, rotation, mask, *of_layer)[0]
         answer: Tensor = self.norm(x)
         return answer
 
@@ -121,6 +121,6 @@ class Expert(nn.Module):
         """The keys and values in each layer of tokens (B, n, D) that attend to what is seen and to themselves."""
         own = []
         for layer, of_layer in zip(self.layers, seen, strict=True):
-            x, keys, values = layer(x, rotation, mask, of_layer)
+            x, keys, values = layer(x, rotation, mask, *of_layer)
             own.append((keys, values))
         return own

@@ -43,7 +43,7 @@ class AdaptiveLayer(GemmaCachedLayer):
         self.post_attention_layernorm = AdaptiveRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, moment: Tensor, rotation: Rotation, mask: Tensor, past: Past
+        self, x: Tensor, moment: Tensor, rotation: Rotation, mask: Tensor, *past: Tensor
     ) -> Tensor:
         """(B, T, D) at a time (B, D), attending to `past` and itself as `mask` (B, 1, T, N + T) says -> (B, T, D)."""
         normed, gate = self.input_layernorm(x, moment)
@@ -65,6 +65,6 @@ class Expert(nn.Module):
     def forward(self, x: Tensor, moment: Tensor, rotation: Rotation, mask: Tensor, seen: list[Past]) -> Tensor:
         """(B, T, D) at a time (B, D), attending to what is seen and itself -> (B, T, D)."""
         for layer, of_layer in zip(self.layers, seen, strict=True):
-            x = layer(x, moment, rotation, mask, of_layer)
+            x = layer(x, moment, rotation, mask, *of_layer)
         answer: Tensor = self.norm(x, moment)[0]
         return answer

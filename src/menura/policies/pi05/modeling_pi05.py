@@ -63,12 +63,12 @@ class PI05Policy(FlowVLAPolicy):
         self.freeze_parts(loading=loading_checkpoint)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As in `transformers`, but Gemma's norms, which multiply by 1 + weight, start at 0, and so do the adaptive."""
+        """As elsewhere, but Gemma's norms, which multiply by 1 + weight, start at 0, and so do the adaptive."""
         if isinstance(module, AdaptiveRMSNorm):
             nn.init.zeros_(module.modulation.weight)
             nn.init.zeros_(module.modulation.bias)
             return
-        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        super()._init_weights(module)
         if isinstance(module, GemmaRMSNorm):
             nn.init.zeros_(module.weight)
 

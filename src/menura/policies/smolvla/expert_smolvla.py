@@ -39,10 +39,12 @@ class CrossLayer(LlamaDecoderLayer):
         )
         return keys, values
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor, seen: Past) -> Tensor:  # type: ignore[override]
-        """(B, T, D) -> (B, T, D)."""
+    def forward(  # type: ignore[override]
+        self, x: Tensor, rotation: Rotation, mask: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """(B, T, D), attending to projected keys and values (B, G, N, E) as `mask` (B, 1, 1, N) says -> (B, T, D)."""
         queries = rotate(heads(self.self_attn.q_proj(self.input_layernorm(x)), self.self_attn.head_dim), rotation)
-        x = x + self.self_attn.o_proj(attend(queries, *seen, mask))
+        x = x + self.self_attn.o_proj(attend(queries, keys, values, mask))
         answer: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return answer
 
@@ -85,8 +87,8 @@ class Expert(nn.Module):
         """(B, T, D) -> (B, T, D); the arguments are those of `Condition`."""
         for layer, of_layer in zip(self.layers, seen, strict=True):
             if isinstance(layer, CrossLayer):
-                x = layer(x, own_rotation, prefix_mask, of_layer)
+                x = layer(x, own_rotation, prefix_mask, *of_layer)
             else:
-                x = layer(x, rotation, mask, of_layer)[0]
+                x = layer(x, rotation, mask, *of_layer)[0]
         answer: Tensor = self.norm(x)
         return answer
