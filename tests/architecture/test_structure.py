@@ -199,7 +199,8 @@ def test_no_pickle_no_eval_no_bare_except() -> None:
             where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-                assert not names & {"pickle", "dill", "cloudpickle", "joblib"}, f"{where}: pickle"
+                guarded = path == SOURCE / "conversion" / "original" / "unpickling.py"  # reads by an allow-list
+                assert guarded or not names & {"pickle", "dill", "cloudpickle", "joblib"}, f"{where}: pickle"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec"}, f"{where}: {node.func.id}"
             if isinstance(node, ast.ExceptHandler):
