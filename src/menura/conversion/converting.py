@@ -24,6 +24,7 @@ TARGETS = ("menura", "lerobot")
 # What a checkpoint was written by -> the module that reads it.
 READERS: Mapping[str, str] = {
     "lerobot": "menura.conversion.lerobot.reading",
+    "act": "menura.conversion.original.act",
 }
 _GOLDEN_ROWS = 2
 _GOLDEN_SEED = 20260101

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from menura import components
+from menura.config.schema import ProcessorConfig
 from menura.conversion.weights import Weights, listed
 from menura.errors import CheckpointError
+from menura.features import Features
 from menura.policies.contract import completed, require_policy_class
 from menura.policies.needs import config_parameters, fill_config
 from menura.policies.quiet import no_progress_bars
+from menura.processing.normalizer import Affine, Normalizer
 from menura.processing.processor import Processor
+from menura.processing.settings import ProcessorSettings
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,21 @@ def accepted(class_: type[PreTrainedModel], facts: Mapping[str, Any]) -> dict[st
     """Those facts that the policy's config has an argument for."""
     parameters = config_parameters(require_policy_class(class_))
     return {name: value for name, value in facts.items() if name in parameters}
+
+
+def processor_of(
+    config: PretrainedConfig,
+    features: Features,
+    uses: Collection[str],
+    normalizers: Mapping[str, Sequence[Affine]],
+    datasets: Sequence[str],
+) -> Processor:
+    """The processor of a converted policy: another program's numbers, `state` and `action`, one `Affine` a dataset."""
+    settings = ProcessorSettings.of(
+        ProcessorConfig(), features, list(datasets), config, blind=False, uses=uses, image_encoder=None
+    )
+    made = {name: Normalizer("affine", list(rows), feature=name) for name, rows in normalizers.items()}
+    return Processor(replace(settings, state="affine", action="affine"), made.get("state"), made["action"])
 
 
 def build(class_: type[PreTrainedModel], config: Any, state_dict: Mapping[str, Tensor], weights: Weights) -> Any:

@@ -26,6 +26,19 @@ class Weights:
         return name in self._left
 
     @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Those nobody took so far, to look at."""
+        return self._left
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, one sentence a reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.dropped.items():
+            reasons.setdefault(reason, []).append(name)
+        return tuple(f"Left out {listed(names)}: {reason}." for reason, names in reasons.items())
+
+    @property
     def left(self) -> tuple[str, ...]:
         """The names nobody took so far, in order."""
         return tuple(self._left)

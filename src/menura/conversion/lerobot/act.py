@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm
 from transformers import PretrainedConfig
 
+from menura.conversion.detr import DECODER_LAYER, ENCODER_LAYER, absorbed, named
 from menura.conversion.lerobot.config import LeRobotConfig
 from menura.conversion.resnet import SIZES, from_torchvision, to_torchvision
-from menura.conversion.weights import Weights, below, renamed
+from menura.conversion.weights import Weights, below
 from menura.errors import CheckpointError
 
 POLICY = "ACTPolicy"
@@ -48,22 +48,6 @@ _CVAE = {
     "model.vae_encoder_cls_embed": "cvae_encoder.summary",
     "model.vae_encoder_action_input_proj": "cvae_encoder.action_projection",
     "model.vae_encoder_latent_output_proj": "cvae_encoder.head",
-}
-_ENCODER_LAYER = {
-    "self_attn": "attention.attention",
-    "norm1": "attention.norm",
-    "linear1": "feedforward.layers.0",
-    "linear2": "feedforward.layers.3",
-    "norm2": "feedforward.norm",
-}
-_DECODER_LAYER = {
-    "self_attn": "self_attention.attention",
-    "norm1": "self_attention.norm",
-    "multihead_attn": "cross_attention.attention",
-    "norm2": "cross_attention.norm",
-    "linear1": "feedforward.layers.0",
-    "linear2": "feedforward.layers.3",
-    "norm3": "feedforward.norm",
 }
 _POSITIONS = "model.vae_encoder_pos_enc"  # a constant, which LeRobot saves
 
@@ -100,11 +84,11 @@ def state_dict_of(weights: Weights, config: PretrainedConfig) -> dict[str, Tenso
         if side == "encoder" or config.use_vae:
             for number in range(config.n_encoder_layers if side == "encoder" else config.n_cvae_layers):
                 layer = weights.take_below(f"model.{side}.layers.{number}.")
-                result |= below(f"{ours}.{number}.", _named(layer, _ENCODER_LAYER))
+                result |= below(f"{ours}.{number}.", named(layer, ENCODER_LAYER))
     for number in range(config.n_decoder_layers):
-        layer = _named(weights.take_below(f"model.decoder.layers.{number}."), _DECODER_LAYER)
+        layer = named(weights.take_below(f"model.decoder.layers.{number}."), DECODER_LAYER)
         if number == 0:
-            layer = absorbed(layer, config)
+            layer = absorbed(layer, config.hidden_size, pre_norm=config.pre_norm)
         result |= below(f"decoder.{number}.", layer)
     if config.camera_names:
         backbone = from_torchvision(weights.take_below("model.backbone."))
@@ -141,15 +125,15 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     """LeRobot's weights. The first decoder layer's attention to itself, which ours does not have, is made of zeros."""
     weights = Weights(state_dict, "state_dict")
     result = _moved(weights, {ours: theirs for theirs, ours in _layers(config).items()})
-    encoder = {ours: theirs for theirs, ours in _ENCODER_LAYER.items()}
+    encoder = {ours: theirs for theirs, ours in ENCODER_LAYER.items()}
     for number in range(config.n_encoder_layers):
-        layer = _named(weights.take_below(f"encoder.{number}."), encoder)
+        layer = named(weights.take_below(f"encoder.{number}."), encoder)
         result |= below(f"model.encoder.layers.{number}.", layer)
     for number in range(config.n_cvae_layers if config.use_vae else 0):
-        layer = _named(weights.take_below(f"cvae_encoder.layers.{number}."), encoder)
+        layer = named(weights.take_below(f"cvae_encoder.layers.{number}."), encoder)
         result |= below(f"model.vae_encoder.layers.{number}.", layer)
     for number in range(config.n_decoder_layers):
-        layer = _named(weights.take_below(f"decoder.{number}."), {ours: name for name, ours in _DECODER_LAYER.items()})
+        layer = named(weights.take_below(f"decoder.{number}."), {ours: name for name, ours in DECODER_LAYER.items()})
         if number == 0:
             layer |= _no_attention(config.hidden_size)
         result |= below(f"model.decoder.layers.{number}.", layer)
@@ -159,39 +143,6 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     if config.use_vae:
         result[_POSITIONS] = _cvae_positions(config)
     return result
-
-
-def absorbed(layer: Mapping[str, Tensor], config: PretrainedConfig) -> dict[str, Tensor]:
-    """A first decoder layer without its attention to itself, and with biases that make up for it.
-
-    Its values are what zeros are made of, the same v for every token, and attention's weights sum to 1: the layer adds
-    c = W_o v + b_o to zeros. What the second attention then asks with, and adds to, are constants.
-    """
-    own = {name: tensor.double() for name, tensor in layer.items()}
-    attention, other = "self_attention.attention.", "cross_attention.attention."
-    zeros = own[f"{attention}out_proj.bias"].new_zeros(config.hidden_size)
-
-    def normalized(x: Tensor, norm: str) -> Tensor:
-        return layer_norm(x, (config.hidden_size,), own[f"{norm}.weight"], own[f"{norm}.bias"])
-
-    value_weight = own[f"{attention}in_proj_weight"].chunk(3)[2]
-    value = own[f"{attention}in_proj_bias"].chunk(3)[2]
-    if config.pre_norm:
-        value = value + value_weight @ normalized(zeros, "self_attention.norm")
-    constant = own[f"{attention}out_proj.weight"] @ value + own[f"{attention}out_proj.bias"]
-    if config.pre_norm:
-        asked = normalized(constant, "cross_attention.norm") - normalized(zeros, "cross_attention.norm")
-        added = constant
-    else:
-        asked = added = normalized(constant, "self_attention.norm")
-    query_bias, *rest = own[f"{other}in_proj_bias"].chunk(3)
-    query_bias = query_bias + own[f"{other}in_proj_weight"].chunk(3)[0] @ asked
-    result = {name: tensor for name, tensor in layer.items() if not name.startswith("self_attention.")}
-    biases = {
-        f"{other}in_proj_bias": torch.cat((query_bias, *rest)),
-        f"{other}out_proj.bias": own[f"{other}out_proj.bias"] + added,
-    }
-    return result | {name: bias.to(layer[name].dtype) for name, bias in biases.items()}
 
 
 def _layers(config: PretrainedConfig) -> dict[str, str]:
@@ -220,18 +171,6 @@ def _moved(weights: Weights, layers: Mapping[str, str]) -> dict[str, Tensor]:
     for old, new in layers.items():
         result |= below(f"{new}.", weights.take_below(f"{old}."))
     return result
-
-
-def _named(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """A layer's tensors by the other side's names of its parts; CheckpointError for a part it should not have."""
-
-    def rename(name: str) -> str:
-        part = next((part for part in names if name.startswith(f"{part}.")), None)
-        if part is None:
-            raise CheckpointError(f"transformer layer: expected parts {', '.join(names)}, got the tensor {name!r}.")
-        return names[part] + name.removeprefix(part)
-
-    return renamed(layer, rename)
 
 
 def _no_attention(width: int) -> dict[str, Tensor]:

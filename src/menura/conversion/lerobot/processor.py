@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PretrainedConfig
 
-from menura.config.schema import ProcessorConfig
+from menura.conversion.foreign import processor_of
 from menura.conversion.lerobot.config import ACTION, STATE, Feature, LeRobotConfig
 from menura.conversion.lerobot.directory import LeRobotDirectory, Step
 from menura.conversion.lerobot.normalization import Back, There, affine, back, checked, there
@@ -18,9 +18,8 @@ from menura.conversion.weights import Weights
 from menura.errors import CheckpointError, StatisticsError, did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.processing.images import NAMED
-from menura.processing.normalizer import Affine, Normalizer
+from menura.processing.normalizer import Affine
 from menura.processing.processor import Processor
-from menura.processing.settings import ProcessorSettings
 
 EPS = 1e-8  # LeRobot's, where the file says none
 # Steps that only move tensors: batches and devices are Menura's own affair.
@@ -152,20 +151,10 @@ class Around:
 
     def processor(self, policy_config: PretrainedConfig, features: Features, uses: Iterable[str]) -> Processor:
         """The processor of the converted policy."""
-        settings = ProcessorSettings.of(
-            ProcessorConfig(),
-            features,
-            list(self.datasets),
-            policy_config,
-            blind=False,
-            uses=tuple(uses),
-            image_encoder=None,
-        )
-        state = None
+        normalizers = {"action": [self._action(dataset) for dataset in self.datasets]}
         if features.state is not None:
-            state = Normalizer("affine", [self._state(dataset) for dataset in self.datasets], feature="state")
-        action = Normalizer("affine", [self._action(dataset) for dataset in self.datasets], feature="action")
-        return Processor(replace(settings, state="affine", action="affine"), state, action)
+            normalizers["state"] = [self._state(dataset) for dataset in self.datasets]
+        return processor_of(policy_config, features, tuple(uses), normalizers, self.datasets)
 
     def _state(self, dataset: str) -> Affine:
         """The robot's state and then the environment's, one vector."""

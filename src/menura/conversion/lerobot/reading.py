@@ -10,7 +10,7 @@ from menura.conversion.foreign import Foreign, accepted, build, configured, poli
 from menura.conversion.lerobot.converters import converter, processor_steps
 from menura.conversion.lerobot.directory import LeRobotDirectory, policy_directory
 from menura.conversion.lerobot.processor import Around
-from menura.conversion.weights import Weights, listed
+from menura.conversion.weights import listed
 from menura.errors import CheckpointError
 from menura.policies.contract import Contract
 
@@ -55,7 +55,7 @@ def read(path: Path, args: Mapping[str, Any]) -> Foreign:
     config = configured(class_, {**accepted(class_, facts), **own})
     processor = around.processor(config, features, contract.keys)
     policy = build(class_, config, rules.state_dict_of(weights, config), weights)
-    notes = (*theirs.notes, *_dropped(weights))
+    notes = (*theirs.notes, *weights.notes)
     files = tuple(sorted(file for file in directory.path.iterdir() if file.is_file()))
     return Foreign(policy, processor, f"{ORIGIN} {theirs.type}", Path(path), files, notes)
 
@@ -65,10 +65,3 @@ def _one_size(sizes: dict[str, tuple[int, int]], where: str) -> list[int]:
         told = ", ".join(f"{key} {height} × {width}" for key, (height, width) in sizes.items())
         raise CheckpointError(f"{where}: expected cameras of one size (height × width), got {told}.")
     return list(next(iter(sizes.values())))
-
-
-def _dropped(weights: Weights) -> list[str]:
-    reasons: dict[str, list[str]] = {}
-    for name, reason in weights.dropped.items():
-        reasons.setdefault(reason, []).append(name)
-    return [f"Left out {listed(names)}: {reason}." for reason, names in reasons.items()]
