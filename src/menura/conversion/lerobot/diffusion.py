@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from menura.conversion import unet
+from menura.conversion.lerobot import image_encoder
 from menura.conversion.lerobot.config import LeRobotConfig
-from menura.conversion.resnet import SIZES, from_torchvision, to_torchvision
-from menura.conversion.weights import Weights, below, renamed
+from menura.conversion.resnet import SIZES
+from menura.conversion.weights import Weights, below
 from menura.errors import CheckpointError
 
 POLICY = "DiffusionPolicy"
@@ -35,11 +36,6 @@ _SAME = {  # LeRobot's option -> (ours, LeRobot's default)
     "crop_is_random": ("crop_is_random", True),
     "spatial_softmax_num_keypoints": ("n_keypoints", 32),
 }
-# The parts of torchvision's ResNet by their place in LeRobot's `Sequential`.
-_BACKBONE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-_ENCODER = {"pool.nets": "keypoints.projection", "out": "projection"}
-_BACKBONE_OURS, _BACKBONE_THEIRS = "backbone.resnet.", "backbone."
-_GRID = "pool.pos_grid"
 _ROUNDING = 1e-3  # how far beyond their range normalized actions may be
 
 
@@ -87,7 +83,7 @@ def state_dict_of(weights: Weights, config: PretrainedConfig) -> dict[str, Tenso
     )
     result = below("denoiser.", denoiser)
     for theirs, ours in _encoders(config).items():
-        result |= below(ours, _encoder_of(weights, theirs))
+        result |= below(ours, image_encoder.from_lerobot(weights, theirs))
     # LeRobot clips to one range, whatever was seen in training.
     result["action_bound"] = torch.full((config.action_dim,), float(config.clip_sample_range))
     return result
@@ -138,7 +134,8 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     denoiser = unet.to_lerobot(weights.take_below("denoiser."), len(config.unet_widths))
     result = below("diffusion.unet.", denoiser)
     for theirs, ours in _encoders(config).items():
-        result |= below(theirs, _encoder_to(weights.take_below(ours), config))
+        encoder = image_encoder.to_lerobot(weights.take_below(ours))
+        result |= below(theirs, {**encoder, image_encoder.GRID: _positions(config)})
     return result
 
 
@@ -148,35 +145,6 @@ def _encoders(config: PretrainedConfig) -> dict[str, str]:
     if config.share_encoder:
         return {"diffusion.rgb_encoder.": "encoder.cameras.0."} if n else {}
     return {f"diffusion.rgb_encoder.{i}.": f"encoder.cameras.{i}." for i in range(n)}
-
-
-def _encoder_of(weights: Weights, prefix: str) -> dict[str, Tensor]:
-    weights.drop(prefix + _GRID, "positions in an image are computed")
-    result: dict[str, Tensor] = {}
-    for old, new in _ENCODER.items():
-        result |= below(f"{new}.", weights.take_below(f"{prefix}{old}."))
-
-    def in_torchvision(name: str) -> str:
-        place, _, rest = name.partition(".")
-        return f"{_BACKBONE.get(place, place)}.{rest}"
-
-    backbone = renamed(weights.take_below(prefix + _BACKBONE_THEIRS), in_torchvision)
-    return result | below(_BACKBONE_OURS, from_torchvision(backbone))
-
-
-def _encoder_to(tensors: Mapping[str, Tensor], config: PretrainedConfig) -> dict[str, Tensor]:
-    weights = Weights(tensors, "state_dict")
-    places = {part: place for place, part in _BACKBONE.items()}
-
-    def in_sequence(name: str) -> str:
-        part, _, rest = name.partition(".")
-        return f"{places[part]}.{rest}"
-
-    backbone = to_torchvision(weights.take_below(_BACKBONE_OURS), counters=True)
-    result = below(_BACKBONE_THEIRS, renamed(backbone, in_sequence))
-    for theirs, ours in _ENCODER.items():
-        result |= below(f"{theirs}.", weights.take_below(f"{ours}."))
-    return result | {_GRID: _positions(config)}
 
 
 def _positions(config: PretrainedConfig) -> Tensor:
