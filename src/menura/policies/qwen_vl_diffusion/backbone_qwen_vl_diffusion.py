@@ -87,7 +87,7 @@ class Backbone(nn.Module):
             features, deepstack = self._encode(image)  # (B, K, n, D)
             cameras, n = features.shape[1:3]
             marks = torch.tensor([self.config.vision_start_token_id, self.config.vision_end_token_id], device=device)
-            start, end = embed(marks).expand(rows, cameras, -1, -1).split(1, dim=2)
+            start, end = embed(marks).expand(rows, cameras, -1, -1).chunk(2, dim=2)
             embeddings = [prefix, torch.cat([start, features.to(start.dtype), end], dim=2).flatten(1, 2)]
             if image_mask is None:
                 image_mask = torch.ones(rows, cameras, dtype=torch.bool, device=device)
@@ -141,7 +141,7 @@ class Backbone(nn.Module):
         down, across = (side * vision.spatial_merge_size for side in self.grid)
         grid = torch.tensor([[1, down, across]], device=image.device).expand(image.shape[0] * image.shape[1], -1)
         encoded = self.visual(pixels.to(self.visual.dtype), grid_thw=grid)
-        features = encoded.pooler_output.unflatten(0, (*image.shape[:2], -1))
+        features: Tensor = encoded.pooler_output.reshape(*image.shape[:2], -1, self.width)
         return features, getattr(encoded, "deepstack_features", None)
 
     def _image_positions(self, first: int, cameras: int, device: torch.device) -> Tensor:
@@ -168,7 +168,7 @@ def patches(image: Tensor, patch_size: int, merge_size: int, temporal_patch_size
     tiles = image.reshape(n, colours, height // side, merge_size, patch_size, width // side, merge_size, patch_size)
     tiles = tiles.permute(0, 2, 5, 3, 6, 1, 4, 7)  # (N, down, across, merge, merge, 3, patch, patch)
     frames = tiles.unsqueeze(6).expand(*tiles.shape[:6], temporal_patch_size, *tiles.shape[6:])
-    return frames.flatten(5).flatten(0, 4)
+    return frames.reshape(-1, colours * temporal_patch_size * patch_size**2)
 
 
 def _qwen(config: QwenVLDiffusionPolicyConfig) -> Any:

@@ -74,8 +74,8 @@ _CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.2613
 
 #: Patterns for `target_modules` of `peft` (a string is matched as a whole), one a part of the backbone.
 LORA_TARGETS: Mapping[str, str] = {
-    "vision": r".*backbone\.visual\.blocks\.\d+\.(attn|mlp)\.\w+",
-    "merger": r".*backbone\.visual\.(merger|deepstack_merger_list\.\d+)\.(mlp\.\d|linear_fc\d)",
+    "vision": r".*backbone\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|(linear_)?fc[12]))",
+    "merger": r".*backbone\.visual\.(merger|deepstack_merger_list\.\d+)\.(mlp\.[02]|linear_fc[12])",
     "language": r".*backbone\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj",
 }
 

@@ -1,7 +1,7 @@
 """The action heads of `QwenVLDiffusionPolicy`: what the backbone read becomes a chunk of actions.
 
-Both have `constants` (all that stays the same over the denoising steps of a chunk), `denoise` (the network of one step),
-`training_pair` and `sample`.
+Both have `constants` (all that stays the same over the denoising steps of a chunk), `denoise` (the network of one
+step), `training_pair` and `sample`.
 
 Shapes: B batch, T chunk, A action, N tokens, D width, C condition.
 """
@@ -27,11 +27,11 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 class DiffusionHead(nn.Module):
     """A conditional U-Net that predicts the noise of a chunk; DDIM when acting."""
 
-    def __init__(self, config: QwenVLDiffusionPolicyConfig, condition_dim: int) -> None:
+    def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__()
         self.unet = ConditionalUNet(
             config.action_dim,
-            condition_dim,
+            config.hidden_size,
             widths=config.unet_widths,
             kernel_size=config.unet_kernel_size,
             n_groups=config.unet_n_groups,
@@ -64,7 +64,7 @@ class FlowHead(nn.Module):
     """A diffusion transformer that attends to all tokens of the prompt and predicts the velocity of a chunk on its way
     from noise to data."""
 
-    def __init__(self, config: QwenVLDiffusionPolicyConfig, condition_dim: int) -> None:
+    def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__()
         self.dit = DiT(
             config.action_dim,
@@ -72,7 +72,7 @@ class FlowHead(nn.Module):
             config.hidden_size,
             config.n_layers,
             config.n_heads,
-            condition_dim,
+            config.hidden_size,
             time_dim=config.time_embedding_size,
             memory=True,
         )

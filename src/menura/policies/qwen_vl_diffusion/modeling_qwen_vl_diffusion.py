@@ -57,11 +57,11 @@ class QwenVLDiffusionPolicy(TextPolicy):
     def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__(config)
         self.backbone = Backbone(config)
-        self.projection = nn.Sequential(
-            nn.LayerNorm(self.backbone.width), nn.Linear(self.backbone.width, config.hidden_size)
-        )
-        heads = {"diffusion": DiffusionHead, "flow": FlowHead}
-        self.head = heads[config.head](config, config.hidden_size + config.state_dim)
+        self.norm = nn.LayerNorm(self.backbone.width)
+        self.projection = nn.Linear(self.backbone.width, config.hidden_size)
+        self.state_projection = nn.Linear(config.state_dim, config.hidden_size) if config.state_dim else None
+        head = FlowHead if config.head == "flow" else DiffusionHead
+        self.head: DiffusionHead | FlowHead = head(config)
         self.post_init()  # type: ignore[no-untyped-call]
 
     @property
@@ -136,7 +136,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
         """The chunk (B, T, A) in normalized units, from `noise` (B, T, A) or what the generators of the rows draw."""
         condition = self.condition(obs_dict)
         if noise is None:
-            like = torch.empty(0, device=self.projection[1].weight.device)
+            like = torch.empty(0, device=self.projection.weight.device)
             noise = draw_noise((condition.rows, *self.noise_shape), like, generator)
         return self.head.sample(lambda sample, time: self.denoise(sample, time, condition), noise)
 
@@ -191,22 +191,21 @@ class QwenVLDiffusionPolicy(TextPolicy):
 
     def _condition(self, hidden: Tensor, there: Tensor, state: Tensor | None, state_mask: Tensor | None) -> Condition:
         """From the prompt's hidden states (B, N, D), and which are there (B, N)."""
-        tokens = self.projection(hidden.to(self.projection[1].weight.dtype))
+        tokens: Tensor = self.projection(self.norm(hidden.to(self.projection.weight.dtype)))
         pooled = tokens[:, -1]  # of the fixed end of the prompt, and therefore there
         if self.config.pooling == "mean":
             share = there.to(tokens.dtype) / there.sum(dim=1, keepdim=True)
             pooled = torch.einsum("bn,bnd->bd", share, tokens)
-        if state is None:
-            state = pooled.new_zeros(len(pooled), self.config.state_dim)
-        elif state_mask is not None:
-            state = state * state_mask
-        condition = torch.cat([pooled, state.to(pooled.dtype)], dim=1)
-        return Condition(self.head.constants(condition, tokens, there), len(pooled))
+        condition = pooled
+        if state is not None and self.state_projection is not None:
+            state = state if state_mask is None else state * state_mask
+            condition = condition + self.state_projection(state.to(pooled.dtype))
+        return Condition(self.head.constants(condition, tokens, there), len(condition))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # works on texts, which no graph holds
     def _prompt(self, task: Sequence[str]) -> Prompt:
         """The prompt's token ids; the same in training and in inference."""
-        device = self.projection[1].weight.device
+        device = self.projection.weight.device
         before, ending = (
             torch.tensor(self.tokenizer(text, add_special_tokens=False).input_ids, device=device)
             for text in around_instruction(self.config.system_prompt)
@@ -223,7 +222,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
     def _reasoning(self, task: Sequence[str]) -> Tensor:
         """(B, R) token ids of the reasoning of each row, `IGNORED` where there is none."""
         texts = [split_task(text, self.config.reasoning_separator)[1] for text in task]
-        device = self.projection[1].weight.device
+        device = self.projection.weight.device
         ids, mask = self.tokenize([text + END_OF_TURN for text in texts], self.config.reasoning_max_length, device)
         some = torch.tensor([bool(text) for text in texts], device=device)
         return ids.masked_fill(~(mask & some[:, None]), IGNORED)
