@@ -9,6 +9,7 @@ training began with (`init_from.json`), its place and its hash instead.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,11 @@ def save_adapters(policy: PreTrainedModel, directory: Path, start: Start | None 
     """Write adapters, the policy's config and, unless `start` holds all of it, the base."""
     model: Any = policy
     in_source = start is not None and start.whole and not is_quantized(policy)
-    (adapter_config,) = model.peft_config.values()
-    adapter_config.base_model_name_or_path = start.directory if in_source and start is not None else None
     policy.save_pretrained(directory)
     policy.config.save_pretrained(directory)
-    if in_source:
+    if in_source and start is not None:
+        (adapter_config,) = model.peft_config.values()
+        replace(adapter_config, base_model_name_or_path=start.directory).save_pretrained(directory)
         return
     base = directory / BASE
     base.mkdir()
@@ -60,6 +61,12 @@ def base_directory(directory: Path) -> Path:
     return start.require_unchanged(directory)
 
 
+def insert_adapters(policy: PreTrainedModel, config: Any) -> None:
+    """Put fresh adapters, as a `peft.LoraConfig` says, into a policy; nothing else of it learns from then on."""
+    policy.add_adapter(config)
+    config.base_model_name_or_path = None  # else peft asks the Hub, at every save, whether a vocabulary has grown
+
+
 def attach_adapters(policy: PreTrainedModel, directory: Path) -> None:
     """Put the adapters of a checkpoint into the policy they were trained on."""
     try:
@@ -70,7 +77,8 @@ def attach_adapters(policy: PreTrainedModel, directory: Path) -> None:
             "Run `pip install 'menura[peft]'`, or merge them where it is installed."
         ) from problem
     policy.config.name_or_path = str(directory)  # a tokenizer is looked for there
-    policy.add_adapter(LoraConfig.from_pretrained(str(directory)))
+    compute_alike(policy)
+    insert_adapters(policy, LoraConfig.from_pretrained(str(directory)))
     load_adapters(policy, directory)
 
 
@@ -163,3 +171,14 @@ def _merged(layer: Any) -> nn.Module:
 
 def is_quantized(policy: nn.Module) -> bool:
     return getattr(policy, "hf_quantizer", None) is not None
+
+
+def compute_alike(policy: nn.Module) -> None:
+    """Let quantized layers compute in evaluation as they do in training.
+
+    On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights when they are first used in evaluation, for a kernel
+    that rounds to bfloat16, and that knows no layer whose inputs are not a multiple of 64.
+    """
+    for module in policy.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]

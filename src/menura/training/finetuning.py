@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from menura.checkpoint.adapters import compute_alike, insert_adapters
 from menura.checkpoint.start import Start
 from menura.config import ResolvedTask
 from menura.errors import ConfigError, did_you_mean
@@ -73,7 +74,7 @@ def add_adapters(policy: PreTrainedModel, given: Mapping[str, Any], where: str) 
         if plain and not fields.get("target_parameters"):
             fields["target_parameters"] = attention_projections(policy) or None
     try:
-        policy.add_adapter(LoraConfig(**fields))
+        insert_adapters(policy, LoraConfig(**fields))
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as problem:
         raise ConfigError(f"training.peft: peft refuses it: {problem} ({where})") from problem
     keep_in_evaluation(policy)
@@ -144,6 +145,7 @@ def quantized(policy: PreTrainedModel, given: Mapping[str, Any], where: str) -> 
             )
     except (ImportError, ValueError, TypeError, AttributeError) as problem:
         raise ConfigError(f"training.quantization: transformers refuses it: {problem} ({where})") from problem
+    compute_alike(made)
     return made
 
 
