@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from ..common.resnet import check_resnet
+
 
 class BCRNNPolicyConfig(PretrainedConfig):
     """Settings of `BCRNNPolicy`; defaults of robomimic's BC-RNN-GMM (Mandlekar et al. 2021, arXiv 2108.03298; `bc_rnn`
@@ -20,7 +22,7 @@ class BCRNNPolicyConfig(PretrainedConfig):
         action_dim: width of the action; filled in from the data.
         camera_names: the cameras, in order; filled in from the data. None or empty: state alone.
         image_size: (height, width) in pixels.
-        crop_size: (height, width) of what is seen of an image, its centre; in training a place drawn at random, as in
+        crop_shape: (height, width) of what is seen of an image, its centre; in training a place drawn at random, as in
             the paper (76 of 84 pixels). None: all of it.
         image_normalize: how pixels are normalized.
         n_obs_steps: observations the LSTM is unrolled over, newest last: the paper's sequence length, or horizon.
@@ -53,7 +55,7 @@ class BCRNNPolicyConfig(PretrainedConfig):
         action_dim: int = 14,
         camera_names: Sequence[str] | None = None,
         image_size: Sequence[int] = (84, 84),
-        crop_size: Sequence[int] | None = None,
+        crop_shape: Sequence[int] | None = None,
         image_normalize: str = "minus_one_one",
         n_obs_steps: int = 10,
         chunk_size: int = 1,
@@ -83,11 +85,12 @@ class BCRNNPolicyConfig(PretrainedConfig):
             )
         if not state_dim and not camera_names:
             raise ValueError("expected a state_dim above 0 or a camera in camera_names, got neither")
+        check_resnet(backbone_widths, backbone_depths, "group" if pretrained_backbone is None else "frozen_batch")
         self.state_dim = state_dim
         self.action_dim = action_dim
         self.camera_names = None if camera_names is None else list(camera_names)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
-        self.crop_size = None if crop_size is None else list(crop_size)
+        self.crop_shape = None if crop_shape is None else list(crop_shape)
         self.image_normalize = image_normalize
         self.n_obs_steps = n_obs_steps
         self.chunk_size = chunk_size

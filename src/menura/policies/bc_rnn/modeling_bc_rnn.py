@@ -167,7 +167,7 @@ def _image_encoder(config: BCRNNPolicyConfig) -> KeypointEncoder:
     norm = "group" if config.pretrained_backbone is None else "frozen_batch"
     backbone = ResNetBackbone(config.backbone_widths, config.backbone_depths, norm, config.pretrained_backbone)
     return KeypointEncoder(
-        backbone, config.backbone_widths[-1], config.n_keypoints, config.image_feature_size, config.crop_size
+        backbone, config.backbone_widths[-1], config.n_keypoints, config.image_feature_size, config.crop_shape
     )
 
 

@@ -22,8 +22,8 @@ class VQBeTPolicyConfig(PretrainedConfig):
         action_dim: width of the action; filled in from the data.
         camera_names: the cameras, in order; filled in from the data. None or empty: state alone.
         image_size: (height, width) in pixels.
-        crop_size: (height, width) of what is seen of an image, its centre; in training a place drawn at random. None:
-            all of it.
+        crop_shape: (height, width) of what is seen of an image, its centre; None: all of it.
+        crop_is_random: in training, what is seen is at a place drawn for each image.
         image_normalize: how pixels are normalized.
         n_obs_steps: observations given, newest last.
         chunk_size: actions predicted, which together are one entry of the codebooks.
@@ -49,6 +49,7 @@ class VQBeTPolicyConfig(PretrainedConfig):
         n_keypoints: image points that are looked for in each image, by spatial softmax.
         backbone_widths: feature maps of the ResNet's four stages; the default with `backbone_depths` is ResNet-18.
         backbone_depths: blocks of each stage.
+        backbone_block: `basic` (ResNet-18 and -34) or `bottleneck` (ResNet-50 and larger).
         backbone_norm: `group`, `batch` or `frozen_batch`. None: `group` for random weights (LeRobot: `batch`, where the
             rows of a training batch depend on one another), `frozen_batch` for pretrained ones.
         pretrained_backbone: a Hub id or a directory of a `transformers` ResNet with these widths and depths, such as
@@ -64,7 +65,8 @@ class VQBeTPolicyConfig(PretrainedConfig):
         action_dim: int = 2,
         camera_names: Sequence[str] | None = None,
         image_size: Sequence[int] = (96, 96),
-        crop_size: Sequence[int] | None = (84, 84),
+        crop_shape: Sequence[int] | None = (84, 84),
+        crop_is_random: bool = True,
         image_normalize: str = "minus_one_one",
         n_obs_steps: int = 5,
         chunk_size: int = 5,
@@ -88,6 +90,7 @@ class VQBeTPolicyConfig(PretrainedConfig):
         n_keypoints: int = 32,
         backbone_widths: Sequence[int] = (64, 128, 256, 512),
         backbone_depths: Sequence[int] = (2, 2, 2, 2),
+        backbone_block: str = "basic",
         backbone_norm: str | None = None,
         pretrained_backbone: str | None = None,
         **kwargs: Any,
@@ -107,18 +110,19 @@ class VQBeTPolicyConfig(PretrainedConfig):
             raise ValueError(f"expected a code_temperature above 0, got {code_temperature}")
         if not state_dim and not camera_names:
             raise ValueError("expected a state_dim above 0 or a camera in camera_names, got neither")
-        if camera_names and crop_size is not None:
+        if camera_names and crop_shape is not None:
             height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-            if crop_size[0] > height or crop_size[1] > width:
-                raise ValueError(f"expected a crop_size within image_size {image_size}, got {list(crop_size)}")
+            if crop_shape[0] > height or crop_shape[1] > width:
+                raise ValueError(f"expected a crop_shape within image_size {image_size}, got {list(crop_shape)}")
         if backbone_norm is None:
             backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
-        check_resnet(backbone_widths, backbone_depths, backbone_norm, pretrained_backbone)
+        check_resnet(backbone_widths, backbone_depths, backbone_norm, pretrained_backbone, backbone_block)
         self.state_dim = state_dim
         self.action_dim = action_dim
         self.camera_names = None if camera_names is None else list(camera_names)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
-        self.crop_size = None if crop_size is None else list(crop_size)
+        self.crop_shape = None if crop_shape is None else list(crop_shape)
+        self.crop_is_random = crop_is_random
         self.image_normalize = image_normalize
         self.n_obs_steps = n_obs_steps
         self.chunk_size = chunk_size
@@ -142,6 +146,7 @@ class VQBeTPolicyConfig(PretrainedConfig):
         self.n_keypoints = n_keypoints
         self.backbone_widths = list(backbone_widths)
         self.backbone_depths = list(backbone_depths)
+        self.backbone_block = backbone_block
         self.backbone_norm = backbone_norm
         self.pretrained_backbone = pretrained_backbone
 

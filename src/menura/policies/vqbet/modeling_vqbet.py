@@ -275,7 +275,17 @@ class VQBeTPolicy(PreTrainedModel):
 
 def _image_encoder(config: VQBeTPolicyConfig) -> KeypointEncoder:
     backbone = ResNetBackbone(
-        config.backbone_widths, config.backbone_depths, config.backbone_norm, config.pretrained_backbone
+        config.backbone_widths,
+        config.backbone_depths,
+        config.backbone_norm,
+        config.pretrained_backbone,
+        block=config.backbone_block,
     )
-    n_points = config.n_keypoints
-    return KeypointEncoder(backbone, config.backbone_widths[-1], n_points, 2 * n_points, config.crop_size)
+    return KeypointEncoder(
+        backbone,
+        config.backbone_widths[-1],
+        config.n_keypoints,
+        2 * config.n_keypoints,
+        config.crop_shape,
+        crop_is_random=config.crop_is_random,
+    )
