@@ -25,6 +25,7 @@ TARGETS = ("menura", "lerobot")
 READERS: Mapping[str, str] = {
     "lerobot": "menura.conversion.lerobot.reading",
     "act": "menura.conversion.original.act",
+    "diffusion_policy": "menura.conversion.original.diffusion_policy",
 }
 _GOLDEN_ROWS = 2
 _GOLDEN_SEED = 20260101
@@ -67,8 +68,8 @@ def load_foreign(
     if origin is None:
         origin = recognise(path)
     if origin is None:
-        what = "such file or directory" if not path.exists() else "of them"
-        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got no {what}.")
+        got = "none of them" if path.exists() else "no such file or directory"
+        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {got}.")
     if origin not in READERS:
         raise CheckpointError(
             f"from: expected one of {', '.join(READERS)}, got {origin!r}{did_you_mean(origin, READERS)}."

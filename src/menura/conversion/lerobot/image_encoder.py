@@ -17,17 +17,18 @@ _LAYERS = {"pool.nets": "keypoints.projection", "out": "projection"}
 _OURS, _THEIRS = "backbone.resnet.", "backbone."
 
 
+def in_torchvision(name: str) -> str:
+    """`4.0.conv1.weight`, by its place in a `Sequential` of the ResNet's parts -> `layer1.0.conv1.weight`."""
+    place, _, rest = name.partition(".")
+    return f"{_BACKBONE.get(place, place)}.{rest}"
+
+
 def from_lerobot(weights: Weights, prefix: str) -> dict[str, Tensor]:
     """A `KeypointEncoder`'s weights, of those below `prefix`."""
     weights.drop(prefix + GRID, "positions in an image are computed")
     result: dict[str, Tensor] = {}
     for old, new in _LAYERS.items():
         result |= below(f"{new}.", weights.take_below(f"{prefix}{old}."))
-
-    def in_torchvision(name: str) -> str:
-        place, _, rest = name.partition(".")
-        return f"{_BACKBONE.get(place, place)}.{rest}"
-
     backbone = renamed(weights.take_below(prefix + _THEIRS), in_torchvision)
     return result | below(_OURS, from_torchvision(backbone))
 
