@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -93,6 +94,14 @@ def build(class_: type[PreTrainedModel], config: Any, state_dict: Mapping[str, T
             f"{weights.where}: expected every tensor to have a place in {class_.__name__}, got {listed(weights.left)} "
             "left over. It was saved by another version, or is another policy."
         )
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in class_(config).state_dict().items()}
+    for name, tensor in state_dict.items():
+        if tuple(tensor.shape) != shapes.get(name, tuple(tensor.shape)):
+            raise CheckpointError(
+                f"{weights.where}: expected {shapes[name]} numbers for {class_.__name__}'s {name}, as its config says, "
+                f"got {tuple(tensor.shape)}."
+            )
     with no_progress_bars():
         loaded: Any = class_.from_pretrained(  # as when a checkpoint is loaded: no weight is drawn in vain
             None, config=config, state_dict=dict(state_dict), output_loading_info=True
