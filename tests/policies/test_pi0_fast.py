@@ -59,7 +59,7 @@ def test_an_answer_is_said_in_the_last_tokens_of_the_vocabulary(make):
     tokens, there, logs = policy.answer(actions, None, None)
     said = policy.action_tokenizer.encode(actions).tokens[0]
     before, after = (policy.tokenizer(text, add_special_tokens=False).input_ids for text in ("Action: ", "|"))
-    assert tokens[0][there[0]].tolist() == [*before, *(640 - 1 - 128 - token for token in said), *after]
+    assert tokens[0][there[0]].tolist() == [*before, *(640 - 1 - 128 - token for token in said), *after, 1]
     assert float(logs["clipped"]) == float(logs["cut"]) == 0.0
 
 

@@ -1,6 +1,6 @@
 """PI0FastPolicy: a vision-language model writes the chunk as FAST tokens (Pertsch et al. 2025, arXiv 2501.09747).
 
-    [images | prompt: task and state]  [Action: ␣ t₁ t₂ … tₙ |]
+    [images | prompt: task and state]  [Action: ␣ t₁ t₂ … tₙ | end]
      the prefix, which sees itself      the answer: each token sees the prefix and those before it
 
 Shapes: B batch, K cameras, P prefix, N answer, D width, T chunk, A action.
@@ -186,7 +186,8 @@ class PI0FastPolicy(TextPolicy):
         encoded = self.action_tokenizer.encode(repeat_nearest(actions, is_pad))
         before, after = self._marks()
         most = self.config.max_action_tokens
-        told = [[*before, *map(self._vocabulary_id, tokens), *after] for tokens in encoded.tokens]
+        last = [self.tokenizer.eos_token_id]  # which nothing reads: it is learnt, as openpi and LeRobot do
+        told = [[*before, *map(self._vocabulary_id, tokens), *after, *last] for tokens in encoded.tokens]
         length = min(most, -(-max(map(len, told)) // LENGTH_STEP) * LENGTH_STEP)
         ids = torch.zeros(len(told), length, dtype=torch.int64)
         there = torch.zeros(len(told), length, dtype=torch.bool)
