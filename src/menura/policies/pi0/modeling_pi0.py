@@ -61,9 +61,10 @@ class PI0Policy(FlowVLAPolicy):
 
     def _init_weights(self, module: nn.Module) -> None:
         """As elsewhere, but Gemma's norms, which multiply by 1 + weight, start at 0."""
-        super()._init_weights(module)
         if isinstance(module, GemmaRMSNorm):
             nn.init.zeros_(module.weight)
+        else:
+            super()._init_weights(module)
 
     def frozen_parts(self) -> Iterable[nn.Module | None]:
         if self.config.train_expert_only:

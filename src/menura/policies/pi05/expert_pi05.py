@@ -13,13 +13,17 @@ from transformers.models.gemma.modeling_gemma import GemmaMLP
 from ..common.action_expert import GemmaCachedLayer, Past, Rotation, after
 
 
+class Modulation(nn.Linear):
+    """A linear layer that starts at 0."""
+
+
 class AdaptiveRMSNorm(nn.Module):
     """Divides by the root mean square, then scales and shifts by what a linear layer makes of a condition (openpi,
-    `gemma.py`, `RMSNorm`; Peebles & Xie 2023, arXiv 2212.09748). The layer starts at 0."""
+    `gemma.py`, `RMSNorm`; Peebles & Xie 2023, arXiv 2212.09748)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.modulation = nn.Linear(width, 3 * width)
+        self.modulation = Modulation(width, 3 * width)
         self.eps = eps
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from ..common.flow_vla import FlowVLAPolicy
 from ..common.paligemma import PaliGemma, expert_config
 from ..common.prompts import task_and_state
 from .configuration_pi05 import PI05PolicyConfig
-from .expert_pi05 import AdaptiveRMSNorm, Expert
+from .expert_pi05 import Expert, Modulation
 
 
 class Condition(NamedTuple):
@@ -64,13 +64,13 @@ class PI05Policy(FlowVLAPolicy):
 
     def _init_weights(self, module: nn.Module) -> None:
         """As elsewhere, but Gemma's norms, which multiply by 1 + weight, start at 0, and so do the adaptive."""
-        if isinstance(module, AdaptiveRMSNorm):
-            nn.init.zeros_(module.modulation.weight)
-            nn.init.zeros_(module.modulation.bias)
-            return
-        super()._init_weights(module)
-        if isinstance(module, GemmaRMSNorm):
+        if isinstance(module, Modulation):
             nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, GemmaRMSNorm):
+            nn.init.zeros_(module.weight)
+        else:
+            super()._init_weights(module)
 
     def frozen_parts(self) -> Iterable[nn.Module | None]:
         if self.config.train_expert_only:
