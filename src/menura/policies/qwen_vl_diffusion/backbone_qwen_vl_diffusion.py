@@ -155,7 +155,8 @@ class Backbone(nn.Module):
         marks = torch.tensor([0, length - 1], device=device).expand(3, -1)
         one = torch.cat([marks[:, :1], inside, marks[:, 1:]], dim=1)
         starts = first + length * torch.arange(cameras, device=device)
-        return (starts[:, None] + one[:, None]).flatten(1)
+        positions: Tensor = (starts[:, None] + one[:, None]).flatten(1)
+        return positions
 
 
 def patches(image: Tensor, patch_size: int, merge_size: int, temporal_patch_size: int) -> Tensor:
