@@ -27,7 +27,6 @@ from menura.errors import CheckpointError
 INERT_PACKAGES = ("omegaconf", "typing", "pathlib", "dill")
 _BUILTIN_TYPES = (
     "bool",
-    "bytes",
     "dict",
     "float",
     "int",
@@ -146,12 +145,12 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
         if self._storage is None or not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise CheckpointError(f"{self._path}: expected a tensor's storage, got {pid!r}.")
+            raise CheckpointError(f"{self._path}: expected a tensor's storage, got a {type(pid).__name__}.")
         if len(pid) > 5 and pid[5] is not None:
             raise CheckpointError(f"{self._path}: expected storages of their own, got a view of another. Save it anew.")
         dtype, key, numel = pid[1], pid[2], pid[4]
         if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
-            raise CheckpointError(f"{self._path}: expected a storage's type and size, got {pid!r}.")
+            raise CheckpointError(f"{self._path}: expected a storage's type and size, got others.")
         return self._storage(dtype, str(key), numel)
 
 
@@ -273,6 +272,13 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: Any) -> bytes:
+    """`bytes()`, by which old pickles write none."""
+    if arguments:
+        raise CheckpointError(f"bytes: expected none to be made of arguments, got {len(arguments)} of them.")
+    return b""
+
+
 def _settled(value: Any) -> Any:
     """The same with arrays that are ones by now, and tensors that share no storage."""
     if isinstance(value, torch.Tensor):
@@ -302,6 +308,10 @@ def _guarded(path: Path, load: Callable[[], Any]) -> Any:
     """Whatever a damaged or hostile file makes go wrong is one error that names it."""
     try:
         return load()
+    except CheckpointError as problem:
+        if str(problem).startswith(str(path)):
+            raise
+        raise CheckpointError(f"{path}: {problem}") from None
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,
@@ -329,6 +339,7 @@ _ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     "collections.defaultdict": lambda *_: {},
     "_codecs.encode": _encoded,
+    "builtins.bytes": _no_bytes,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": tuple,
