@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -40,6 +42,8 @@ class VisionBackbone(nn.Module):
         if norm == "group":
             _group_norms(self.model)
         config = self.model.config
+        # A vision transformer takes images of other sizes than it was made for, its positions interpolated.
+        self.any_size = "interpolate_pos_encoding" in signature(self.model.forward).parameters
         self.width: int = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
         self.train()
 
@@ -56,7 +60,8 @@ class VisionBackbone(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         weight = next(self.model.parameters())
         # Channels last is the layout pixels come in, and the faster one for convolutions on CPU and GPU alike.
-        output = self.model(image.to(weight.dtype).contiguous(memory_format=torch.channels_last))
+        pixels = image.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        output = self.model(pixels, interpolate_pos_encoding=True) if self.any_size else self.model(pixels)
         if self.pooling == "pooler":
             pooled: Tensor = output.pooler_output.flatten(1)
             return pooled
