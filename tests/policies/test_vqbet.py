@@ -202,11 +202,12 @@ def test_codes_are_drawn_as_often_as_their_probability_says(sequential):
 
 def test_of_two_ways_one_is_taken():
     """Each as good, in the same state: what is drawn are the codes of one of them, and never of their mean."""
-    model = policy(n_obs_steps=1, n_predicted_chunks=1, n_vqvae_steps=80, code_temperature=1.0)
+    args = {"n_obs_steps": 1, "n_predicted_chunks": 1, "n_vqvae_steps": 150, "vqvae_learning_rate": 1e-2}
+    model = policy(**args, code_temperature=1.0)
     actions = torch.where(torch.arange(32)[:, None, None] % 2 == 0, 1.0, -1.0).expand(32, 3, 3)
     state = torch.zeros(32, 5)
     optimizer = optimizer_of(model)
-    for _ in range(120):
+    for _ in range(200):
         optimizer.zero_grad()
         model(state, actions=actions)["loss"].backward()
         optimizer.step()

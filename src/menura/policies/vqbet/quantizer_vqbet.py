@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..common.losses import masked_l1
 from .configuration_vqbet import VQBeTPolicyConfig
 
 #: Of how far encodings are from their codes, against the reconstruction (LeRobot: `vqvae_forward`).
 QUANTIZATION_WEIGHT = 5.0
+#: Of how far entries are from the nearest encodings, against how far encodings are from their entries.
+USAGE_WEIGHT = 0.1
 
 
 class ActionQuantizer(nn.Module):
     """Encodes a chunk into one code of each codebook, and decodes codes into a chunk.
 
-    The codebooks learn by gradient (the paper's equation 3) and not by a moving average, so that a training step
-    changes nothing but what the optimizer changes.
+    The codebooks learn by gradient (van den Oord et al., equation 3) and not by a moving average, so that a training
+    step changes nothing but what the optimizer changes. Entries that nothing is near to are drawn to what is nearest to
+    them, too: else all chunks may get the same codes, and keep them.
     """
 
     def __init__(self, config: VQBeTPolicyConfig) -> None:
@@ -55,28 +57,39 @@ class ActionQuantizer(nn.Module):
     def losses(self, chunks: Tensor, is_pad: Tensor, action_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is lost of the chunks that are no padding: (reconstruction loss, loss of the quantization)."""
         encoded = self.encoder(chunks.flatten(1))  # (N, E)
-        _, quantized, error = self._quantize(encoded)
+        codes, residuals = self._quantize(encoded)
+        valid = ~is_pad.all(dim=-1)  # (N,)
+        quantization, quantized = encoded.new_zeros(()), torch.zeros_like(encoded)
+        for book, code, residual in zip(self.codebooks, codes.unbind(-1), residuals, strict=True):
+            quantization = quantization + _distance(residual, book[code].detach(), valid)
+            quantization = quantization + _distance(book[code], residual.detach(), valid)
+            nearest = _squared_distances(residual, book).masked_fill(~valid[:, None], torch.inf).argmin(dim=0)  # (S,)
+            quantization = quantization + USAGE_WEIGHT * _distance(book, residual[nearest].detach(), valid[nearest])
+            quantized = quantized + book[code]
         through = encoded + (quantized - encoded).detach()  # the encoder gets the gradient of what was decoded
         decoded = self.decoder(through).unflatten(-1, self.shape)
-        valid = (~is_pad.all(dim=-1)).to(error.dtype)
-        quantization = (error * valid).sum() / valid.sum().clamp(min=1)
         return masked_l1(decoded, chunks, is_pad, action_mask), quantization
 
-    def _quantize(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, E) -> codes (N, G), the sum of their entries (N, E), how far the encodings are from them (N,)."""
-        codes, residual = [], encoded.float()
-        quantized, error = torch.zeros_like(residual), residual.new_zeros(len(residual))
-        for book in self.codebooks.float():
-            # Squared distances, but for what is the same for every entry.
-            code = (book.square().sum(dim=-1) - 2 * residual.detach() @ book.T).argmin(dim=-1)
-            entry = book[code]
-            commitment = functional.mse_loss(residual, entry.detach(), reduction="none").mean(dim=-1)
-            attraction = functional.mse_loss(entry, residual.detach(), reduction="none").mean(dim=-1)
-            error = error + commitment + attraction
-            codes.append(code)
-            quantized = quantized + entry
-            residual = residual - entry.detach()
-        return torch.stack(codes, dim=-1), quantized.to(encoded.dtype), error
+    def _quantize(self, encoded: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, E) -> the codes (N, G), and what each codebook was given to encode, G times (N, E)."""
+        codes, residuals = [], [encoded]
+        for book in self.codebooks:
+            codes.append(_squared_distances(residuals[-1], book).argmin(dim=-1))
+            residuals.append(residuals[-1] - book[codes[-1]].detach())
+        return torch.stack(codes, dim=-1), residuals[:-1]
+
+
+def _squared_distances(x: Tensor, entries: Tensor) -> Tensor:
+    """(N, E), (S, E) -> (N, S) in float32, which decides alike in any dtype of the weights."""
+    distances: Tensor = torch.cdist(x.detach().float(), entries.detach().float()).square()
+    return distances
+
+
+def _distance(x: Tensor, y: Tensor, counts: Tensor) -> Tensor:
+    """The mean squared distance of those rows that count."""
+    each = (x - y).square().mean(dim=-1)
+    weights = counts.to(each.dtype)
+    return (each * weights).sum() / weights.sum().clamp(min=1)
 
 
 def _mlp(width: int, hidden: int, out: int) -> nn.Sequential:
