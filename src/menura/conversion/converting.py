@@ -26,6 +26,7 @@ READERS: Mapping[str, str] = {
     "lerobot": "menura.conversion.lerobot.reading",
     "act": "menura.conversion.original.act",
     "diffusion_policy": "menura.conversion.original.diffusion_policy",
+    "openvla": "menura.conversion.original.openvla",
 }
 _GOLDEN_ROWS = 2
 _GOLDEN_SEED = 20260101
