@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import ResNetConfig, ResNetModel
 
 from menura.errors import ConfigError
+from menura.policies.check import check_policy
 from menura.policies.cnn_mlp.configuration_cnn_mlp import CNNMLPPolicyConfig
 from menura.policies.cnn_mlp.modeling_cnn_mlp import CNNMLPPolicy, spatial_softmax
 from menura.policies.contract import fill_config
@@ -53,3 +55,33 @@ def test_missing_inputs_are_said():
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="expected channels to be a multiple of 8, got 12"):
         fill_config(CNNMLPPolicyConfig, {"channels": 12})
+
+
+RESNET = {"encoder": "resnet", "backbone_widths": [16, 32], "backbone_depths": [1, 1], "image_size": [32, 32]}
+
+
+def test_it_keeps_the_contract_with_a_resnet():
+    results = check_policy("CNNMLPPolicy", args={**RESNET, "channels": 8, "hidden_size": 32})
+    assert [result.message for result in results if not result.ok] == []
+
+
+def test_a_pretrained_resnet_stays_what_it_was(tmp_path):
+    settings = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    pretrained = ResNetModel(ResNetConfig(**settings))
+    pretrained.save_pretrained(tmp_path)
+    policy = CNNMLPPolicy(CNNMLPPolicyConfig(camera_names=["a"], pretrained_backbone=str(tmp_path), **RESNET))
+    own = policy.encoder[0].resnet.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in pretrained.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"encoder": "vit"}, "expected encoder to be one of small, resnet, got 'vit'"),
+        ({"backbone_norm": "batch"}, "expected backbone_norm to be group or frozen_batch, got 'batch'"),
+        ({"backbone_widths": [16]}, "expected as many backbone_widths as backbone_depths"),
+    ],
+)
+def test_wrong_resnets_are_refused(args, message):
+    with pytest.raises(ConfigError, match=message):
+        fill_config(CNNMLPPolicyConfig, args)

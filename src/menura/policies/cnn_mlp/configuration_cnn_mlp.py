@@ -7,6 +7,10 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from ..common.resnet import check_resnet
+
+ENCODERS = ("small", "resnet")
+
 
 class CNNMLPPolicyConfig(PretrainedConfig):
     """Settings of `CNNMLPPolicy`; the defaults make a network of about 113 000 parameters for one camera.
@@ -20,8 +24,14 @@ class CNNMLPPolicyConfig(PretrainedConfig):
         n_obs_steps: observations given, newest last.
         chunk_size: actions predicted.
         n_action_steps: actions executed before predicting again, at most `chunk_size`.
-        channels: feature maps of the encoder, each of which looks for one point; a multiple of 8.
+        encoder: `small`: three convolutions; `resnet`: a ResNet, trained with the rest.
+        channels: points the encoder looks for in an image, and of the small one the feature maps; a multiple of 8.
         hidden_size: width of the two hidden layers.
+        backbone_widths: feature maps of the ResNet's stages; the default with `backbone_depths` is ResNet-18.
+        backbone_depths: blocks of each stage.
+        pretrained_backbone: a Hub id or a directory of a `transformers` ResNet of these sizes, such as
+            `microsoft/resnet-18`, to start from; None starts from random weights. It expects `imagenet` pixels.
+        backbone_norm: as of `ACTPolicyConfig`: `group` or `frozen_batch`; None: `frozen_batch` for a pretrained ResNet.
     """
 
     model_type = "menura_cnn_mlp"
@@ -36,13 +46,25 @@ class CNNMLPPolicyConfig(PretrainedConfig):
         n_obs_steps: int = 1,
         chunk_size: int = 8,
         n_action_steps: int = 4,
+        encoder: str = "small",
         channels: int = 32,
         hidden_size: int = 256,
+        backbone_widths: Sequence[int] = (64, 128, 256, 512),
+        backbone_depths: Sequence[int] = (2, 2, 2, 2),
+        pretrained_backbone: str | None = None,
+        backbone_norm: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if channels < 8 or channels % 8:
             raise ValueError(f"expected channels to be a multiple of 8, got {channels}")
+        if encoder not in ENCODERS:
+            raise ValueError(f"expected encoder to be one of {', '.join(ENCODERS)}, got {encoder!r}")
+        if backbone_norm is None:
+            backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
+        if backbone_norm not in ("group", "frozen_batch"):  # rows of a batch do not influence one another
+            raise ValueError(f"expected backbone_norm to be group or frozen_batch, got {backbone_norm!r}")
+        check_resnet(backbone_widths, backbone_depths, backbone_norm, pretrained_backbone)
         if hidden_size < 1:
             raise ValueError(f"expected hidden_size of at least 1, got {hidden_size}")
         self.state_dim = state_dim
@@ -53,5 +75,10 @@ class CNNMLPPolicyConfig(PretrainedConfig):
         self.n_obs_steps = n_obs_steps
         self.chunk_size = chunk_size
         self.n_action_steps = n_action_steps
+        self.encoder = encoder
         self.channels = channels
         self.hidden_size = hidden_size
+        self.backbone_widths = list(backbone_widths)
+        self.backbone_depths = list(backbone_depths)
+        self.pretrained_backbone = pretrained_backbone
+        self.backbone_norm = backbone_norm

@@ -1,4 +1,4 @@
-"""CNNMLPPolicy: a small convolutional encoder and an MLP, cheap enough to train from pixels on a CPU.
+"""CNNMLPPolicy: a convolutional encoder and an MLP; the small one is cheap enough to train from pixels on a CPU.
 
 Shapes: B batch, O observation steps, K cameras, C channels, H W image, D state, T chunk, A action.
 """
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.losses import masked_l1
-from ..common.spatial_softmax import spatial_softmax
+from ..common.resnet import ResNetBackbone
+from ..common.spatial_softmax import SpatialSoftmax, spatial_softmax
 from .configuration_cnn_mlp import CNNMLPPolicyConfig
 
 
@@ -27,7 +28,7 @@ class CNNMLPPolicy(PreTrainedModel):
     def __init__(self, config: CNNMLPPolicyConfig) -> None:
         super().__init__(config)
         self.n_cameras = len(config.camera_names or ())
-        self.encoder = PointEncoder(config.channels) if self.n_cameras else None
+        self.encoder = _encoder(config) if self.n_cameras else None
         width = config.n_obs_steps * (config.state_dim + self.n_cameras * 2 * config.channels)
         self.head = nn.Sequential(
             nn.Linear(width, config.hidden_size),
@@ -90,6 +91,16 @@ class CNNMLPPolicy(PreTrainedModel):
             parts.append((steps if state_mask is None else steps * state_mask[:, None]).flatten(1))
         flat: Tensor = self.head(torch.cat(parts, dim=1))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
+
+
+def _encoder(config: CNNMLPPolicyConfig) -> nn.Module:
+    """(N, 3, H, W) -> (N, 2C)."""
+    if config.encoder == "small":
+        return PointEncoder(config.channels)
+    backbone = ResNetBackbone(
+        config.backbone_widths, config.backbone_depths, config.backbone_norm, config.pretrained_backbone
+    )
+    return nn.Sequential(backbone, SpatialSoftmax(config.backbone_widths[-1], config.channels))
 
 
 class PointEncoder(nn.Module):
