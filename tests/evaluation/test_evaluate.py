@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from menura.data.episode import Episode
 from menura.data.readers.base import Reader
 from menura.errors import CheckpointError, ConfigError, ContractError, DataError, FeatureMismatch
 from menura.evaluation.evaluate import evaluate
+from menura.evaluation.messages import Description
 from menura.evaluation.replay import replay
 from menura.evaluation.results import Results
-from menura.evaluation.subjects import RandomPolicy
-from menura.features import Features
+from menura.evaluation.subjects import RandomPolicy, ZeroPolicy
+from menura.features import Features, VectorFeature
 from menura.meta_policy import MetaPolicy, TemporalEnsemble
 from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
@@ -111,10 +113,40 @@ def test_random_actions_are_a_baseline_of_their_own(toy_env: Any) -> None:
         evaluate(RandomPolicy(), toy_env(bounded=False), **OPTIONS)
 
 
+def test_an_environment_is_audited_by_a_word(toy_env: Any, tmp_path: Path) -> None:
+    assert evaluate("random", toy_env(), **OPTIONS).episodes == evaluate(RandomPolicy(), toy_env(), **OPTIONS).episodes
+    nothing = evaluate("zero", toy_env(), output_dir=tmp_path, **OPTIONS)
+    assert nothing.policy == {"name": "zero", "hash": "nearest to 0"}
+    unbounded = evaluate("zero", toy_env(bounded=False), **OPTIONS)
+    assert [episode.return_ for episode in unbounded.episodes] == [episode.return_ for episode in nothing.episodes]
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_zero_is_the_nearest_that_the_environment_allows() -> None:
+    features = Features(VectorFeature.of_width(1, "s"), VectorFeature.of_width(3, "a"), {}, fps=10.0)
+    values: dict[str, Any] = {field.name: None for field in fields(Description)}
+    bounds = {"action_low": [-1.0, 0.2, -3.0], "action_high": [1.0, 0.8, -2.0]}
+    described = Description(**{**values, **bounds, "features": features.to_dict(), "max_episode_steps": 2})
+    assert ZeroPolicy().actions(described, seed=0).tolist() == [pytest.approx([0.0, 0.2, -2.0])] * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("randm", "no directory randm; did you mean 'random'?"),
+        ("replay:data/reach", "`menura replay data/reach -e ENV`"),
+        ("./random", "no directory random"),
+    ],
+)
+def test_a_word_that_is_none_is_told(model: str, message: str, toy_env: Any) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        evaluate(model, toy_env(), **OPTIONS)
+
+
 def test_random_actions_need_no_torch(toy_env: Any) -> None:
     code = (
         "import sys, menura.evaluation.evaluate as e\n"
-        f"e.evaluate(e.RandomPolicy(), {toy_env()!r}, episodes=1, num_workers=1, progress=False)\n"
+        f"e.evaluate('random', {toy_env()!r}, episodes=1, num_workers=1, progress=False)\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,12 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from menura.cli.options import Dataset, Model, OutputDir, TrustRemoteCode
+from menura.cli.options import Dataset, OutputDir, TrustRemoteCode
 
 
 def evaluate(
     context: typer.Context,
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="A run, a checkpoint or a server; or `random` or `zero` actions."),
+    ],
     env: Annotated[
         str | None, typer.Option("--env", "-e", help="An environment's name; by default the task's own.")
     ] = None,

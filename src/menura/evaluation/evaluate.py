@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from menura.config import EnvConfig, EvaluationConfig, ResolvedTask, load_env, load_task
-from menura.errors import CheckpointError, ConfigError
+from menura.errors import CheckpointError, ConfigError, did_you_mean
 from menura.evaluation.baselines import blind_run_of
 from menura.evaluation.policy import evaluate_policy
 from menura.evaluation.report import Section, write_report
 from menura.evaluation.results import Results
-from menura.evaluation.subjects import RandomPolicy
+from menura.evaluation.subjects import AUDITS, AuditPolicy
 from menura.files import recover_directory
 from menura.serving.client import is_address
 
@@ -28,7 +28,7 @@ REPORT_FILE = "report.html"
 
 
 def evaluate(
-    model: str | Path | MetaPolicy | RandomPolicy,
+    model: str | Path | MetaPolicy | AuditPolicy,
     env: str | Path | EnvConfig | Mapping[str, Any] | None = None,
     *,
     output_dir: str | Path | None = None,
@@ -56,7 +56,8 @@ def evaluate(
     What is None is as the run's own task says (`run.yaml`, sections `env` and `evaluation`).
 
     Args:
-        model: a run, a checkpoint, a server's address (`ws://host:port`), a MetaPolicy, or a RandomPolicy.
+        model: a run, a checkpoint, a server's address (`ws://host:port`) or a MetaPolicy; `random` or `zero`
+            (RandomPolicy, ZeroPolicy), to audit an environment with. A directory of that name is `./random`.
         env: the name of `configs/env/<name>.yaml`, the path of an environment's or a task's YAML, or `{class, args}`;
             the task's own by default.
         output_dir: where everything is written. By default `<run>/evaluation`, in another environment than the run's
@@ -72,8 +73,8 @@ def evaluate(
         FeatureMismatch: of several datasets none or another was named; and see `evaluate_policy`.
         EnvironmentFailure: see `evaluate_policy`.
     """
-    if dataset is not None and not isinstance(model, (str, Path)):
-        raise ConfigError(f"evaluate: expected no dataset for a policy that is loaded already, got {dataset!r}.")
+    if dataset is not None and (not isinstance(model, (str, Path)) or model in AUDITS):
+        raise ConfigError(f"evaluate: expected a dataset only for a policy that is loaded here, got {dataset!r}.")
     run = _run_of(model)
     task = _task_of(run, overrides, project)
     _require_effect(overrides, task, env)
@@ -130,7 +131,9 @@ def default_output_dir(model: object, env: str | Path | EnvConfig | Mapping[str,
 
 
 def _run_of(model: object) -> Path | None:
-    return Path(model) if isinstance(model, (str, Path)) and not is_address(model) else None
+    if not isinstance(model, (str, Path)) or is_address(model) or model in AUDITS:
+        return None
+    return Path(model)
 
 
 def _require_effect(overrides: Sequence[str], task: ResolvedTask | None, env: Any) -> None:
@@ -153,20 +156,34 @@ def _task_of(run: Path | None, overrides: Sequence[str], project: Path | None) -
         return None
     recover_directory(run)
     if not run.is_dir():
-        raise CheckpointError(f"model: expected a run or a checkpoint, got no directory {run}. Train it first.")
+        raise CheckpointError(_no_run(run))
     for directory in (run, run.resolve().parent):
         if (directory / RUN_FILE).is_file():
             return load_task(directory / RUN_FILE, overrides, project, kinds=("env",))
     return None
 
 
+def _no_run(run: Path) -> str:
+    word, _, rest = str(run).partition(":")
+    if word == "replay":
+        return (
+            f"model: expected a run, a checkpoint or {' or '.join(AUDITS)}, got {run}. A dataset's own actions are "
+            f"executed by `menura replay {rest or 'DATASET'} -e ENV`."
+        )
+    near = did_you_mean(str(run), AUDITS) or ". Train it first."
+    return f"model: expected a run or a checkpoint, got no directory {run}{near}"
+
+
 @contextmanager
 def _opened(
-    model: str | Path | MetaPolicy | RandomPolicy, **loading: Any
-) -> Iterator[MetaPolicy | ServedPolicy | RandomPolicy]:
+    model: str | Path | MetaPolicy | AuditPolicy, **loading: Any
+) -> Iterator[MetaPolicy | ServedPolicy | AuditPolicy]:
     """What is evaluated; a connection to a server is closed at the end."""
     if not isinstance(model, (str, Path)):
         yield model
+        return
+    if model in AUDITS:
+        yield AUDITS[str(model)]()
         return
     from menura.meta_policy import MetaPolicy, ServedPolicy
 

@@ -1,10 +1,10 @@
-"""What can be evaluated: a policy, uniformly random actions, a dataset's recorded actions."""
+"""What can be evaluated: a policy, random or no actions, a dataset's recorded actions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -74,19 +74,39 @@ def _describe_execution(execution: Execution | None) -> dict[str, Any]:
     return {"name": name.lstrip("_"), **settings}
 
 
-class RandomPolicy:
-    """Uniform between the bounds that the environment declares of its actions, anew at every step.
+class AuditPolicy:
+    """Acts without looking, by what the environment declares of its actions: a whole episode is one plan.
 
-    The actions of an episode depend on its seed alone. `execution` is that of the policy it stands beside, so that the
-    protocols agree; nothing here depends on it.
+    `execution` is that of the policy it stands beside, so that the protocols agree; nothing here depends on it.
     """
 
+    name: ClassVar[str]
+    rule: ClassVar[str]
     cameras: tuple[str, ...] = ()
     one_plan = True
 
     def __init__(self, execution: Mapping[str, Any] | None = None) -> None:
-        self.identity: dict[str, Any] = {"name": "random", "hash": "uniform"}
+        self.identity: dict[str, Any] = {"name": self.name, "hash": self.rule}
         self.execution = dict(execution or _describe_execution(None))
+
+    def check(self, environment: Description) -> None:
+        """ContractError where it cannot act in that environment."""
+
+    def actions(self, environment: Description, seed: int) -> Float32:
+        """(T, A) in physical units, for the episode of that seed."""
+        raise NotImplementedError
+
+    def session(self, num_envs: int, environment: Description) -> PlanSession:
+        return _SeededSession(lambda seed: self.actions(environment, seed))
+
+
+class RandomPolicy(AuditPolicy):
+    """Uniform between the bounds that the environment declares of its actions, anew at every step.
+
+    The actions of an episode depend on its seed alone.
+    """
+
+    name, rule = "random", "uniform"
 
     def check(self, environment: Description) -> None:
         bounds = np.array([environment.action_low, environment.action_high])
@@ -96,28 +116,32 @@ class RandomPolicy:
                 f"{bounds.tolist()}. Declare them, or evaluate without the random baseline."
             )
 
-    def session(self, num_envs: int, environment: Description) -> PlanSession:
-        return _RandomSession(environment)
+    def actions(self, environment: Description, seed: int) -> Float32:
+        low, high = np.array(environment.action_low), np.array(environment.action_high)
+        steps = (environment.max_episode_steps, len(low))
+        drawn: Float32 = np.random.default_rng(seed).uniform(low, high, steps).astype(np.float32)
+        return drawn
 
 
-class _RandomSession:
-    def __init__(self, environment: Description) -> None:
-        self._low = np.array(environment.action_low)
-        self._high = np.array(environment.action_high)
-        self._steps = environment.max_episode_steps
-        self._seeds: dict[int, int] = {}
+class ZeroPolicy(AuditPolicy):
+    """The action nearest to 0 (in physical units) that the environment allows, at every step.
 
-    def reset(self, rows: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None:
-        self._seeds.update(zip(rows or (), seeds or (), strict=True))
+    Where actions are differences it moves nothing, so that what happens is the environment's own doing.
+    """
 
-    def plan(self, obs: Mapping[str, Any], rows: Sequence[int]) -> list[Float32]:
-        """A whole episode at once: nothing that is observed matters."""
-        return [self._actions(self._seeds[row]) for row in rows]
+    name, rule = "zero", "nearest to 0"
 
-    def _actions(self, seed: int) -> Float32:
-        generator = np.random.default_rng(seed)
-        actions: Float32 = generator.uniform(self._low, self._high, (self._steps, len(self._low))).astype(np.float32)
-        return actions
+    def actions(self, environment: Description, seed: int) -> Float32:
+        width = Features.from_dict(environment.features).action_dim
+        zeros = np.zeros((environment.max_episode_steps, width), np.float32)
+        if not environment.action_low:
+            return zeros
+        bounded: Float32 = np.clip(zeros, environment.action_low, environment.action_high).astype(np.float32)
+        return bounded
+
+
+#: What may be evaluated by its name, in the place of a run.
+AUDITS: Mapping[str, type[AuditPolicy]] = {audit.name: audit for audit in (RandomPolicy, ZeroPolicy)}
 
 
 class RecordedActions:
@@ -137,11 +161,13 @@ class RecordedActions:
         refuse_differences(self._features, Features.from_dict(environment.features), "dataset")
 
     def session(self, num_envs: int, environment: Description) -> PlanSession:
-        return _RecordedSession(self._actions)
+        return _SeededSession(self._actions.__getitem__)
 
 
-class _RecordedSession:
-    def __init__(self, actions: Mapping[int, Float32]) -> None:
+class _SeededSession:
+    """Whole episodes at once, each by its seed: nothing that is observed matters."""
+
+    def __init__(self, actions: Callable[[int], Float32]) -> None:
         self._actions = actions
         self._seeds: dict[int, int] = {}
 
@@ -149,7 +175,7 @@ class _RecordedSession:
         self._seeds.update(zip(rows or (), seeds or (), strict=True))
 
     def plan(self, obs: Mapping[str, Any], rows: Sequence[int]) -> list[Float32]:
-        return [self._actions[self._seeds[row]] for row in rows]
+        return [self._actions(self._seeds[row]) for row in rows]
 
 
 def refuse_differences(features: Features, environment: Features, whose: str) -> None:
