@@ -300,3 +300,32 @@ def test_other_sizes_than_those_of_the_original_are_refused(make, original):
         make(pretrained_backbone=str(directory), siglip_config={**TINY["siglip_config"], "intermediate_size": 96})
     with pytest.raises(ValueError, match="are missing"):
         make(pretrained_backbone=str(directory), siglip_config={**TINY["siglip_config"], "num_hidden_layers": 4})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_checkpointed_gradients_are_the_same(head, make, features):
+    policy = make(head=head).train()
+    batch = batch_of(policy, features)
+
+    def gradients() -> Tensor:
+        policy.zero_grad()
+        torch.manual_seed(0)
+        loss_of(policy, batch).backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+    plain = gradients()
+    policy.gradient_checkpointing_enable()
+    assert sum(getattr(module, "gradient_checkpointing", False) for module in policy.modules()) >= 4  # every layer
+    torch.testing.assert_close(gradients(), plain)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_in_bfloat16_learn_and_answer(head, make, features):
+    policy = make(head=head).to(torch.bfloat16)
+    batch = batch_of(policy, features)
+    loss = loss_of(policy, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    answer = policy.select_action(observation(batch))
+    assert answer.dtype == torch.float32
+    assert torch.isfinite(answer).all()

@@ -16,7 +16,7 @@ from menura.policies.common.fast import FastTokenizer
 from menura.policies.common.prompts import state_bins
 from menura.policies.contract import build_policy, observation
 from menura.policies.pi0_fast.configuration_pi0_fast import PI0FastPolicyConfig
-from menura.policies.pi0_fast.modeling_pi0_fast import ACTION_TOKENIZER, PI0FastPolicy, prompt_text
+from menura.policies.pi0_fast.modeling_pi0_fast import PI0FastPolicy, prompt_text
 
 TINY = Path(menura.__file__).parent / "configs/policy/tiny/pi0_fast.yaml"
 
@@ -167,7 +167,7 @@ def test_a_checkpoint_brings_its_action_tokenizer(make, tmp_path):
     policy.save_pretrained(tmp_path / "saved")
     (tmp_path / "mine").rename(tmp_path / "gone")
     again = PI0FastPolicy.from_pretrained(tmp_path / "saved")
-    assert (tmp_path / "saved" / ACTION_TOKENIZER / "processor_config.json").is_file()
+    assert (tmp_path / "saved" / "action_processor_config.json").is_file()
     chunk = torch.randn(2, 4, 3)
     assert again.action_tokenizer.encode(chunk).tokens == policy.action_tokenizer.encode(chunk).tokens
 
@@ -200,3 +200,27 @@ def test_a_tokenizer_without_a_token_of_beginning_is_refused_where_one_is_due(ma
 def test_wrong_settings_are_refused(args, message):
     with pytest.raises(ValueError, match=message):
         PI0FastPolicyConfig(**args)
+
+
+def test_checkpointed_gradients_are_the_same(policy, batch):
+    keys = ("state", "image", "task", "actions", "is_pad")
+
+    def gradients() -> torch.Tensor:
+        policy.train().zero_grad()
+        policy(**{key: batch[key] for key in keys})["loss"].backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+    plain = gradients()
+    policy.gradient_checkpointing_enable()
+    assert sum(getattr(module, "gradient_checkpointing", False) for module in policy.modules()) >= 4  # every layer
+    torch.testing.assert_close(gradients(), plain)
+
+
+def test_weights_in_bfloat16_learn_and_answer(policy, batch):
+    policy = policy.to(torch.bfloat16)
+    keys = ("state", "image", "task", "actions", "is_pad")
+    loss = policy(**{key: batch[key] for key in keys})["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert loss.dtype == torch.float32
+    assert policy.select_action(observation(batch)).dtype == torch.float32

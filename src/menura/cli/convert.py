@@ -14,7 +14,8 @@ def convert(
     ],
     output_dir: Annotated[Path, typer.Option("--output_dir", "-o", help="Where the new checkpoint goes.")],
     origin: Annotated[
-        str | None, typer.Option("--from", help="lerobot, act or diffusion_policy, where it is not to be recognised.")
+        str | None,
+        typer.Option("--from", help="lerobot, act, diffusion_policy or openvla, where it is not to be recognised."),
     ] = None,
     to: Annotated[str, typer.Option("--to", help="menura, or lerobot (ACT and Diffusion).")] = "menura",
     args: Annotated[

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer, decoders, models, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 #: The tokenizer that needs no file: fitted to smooth random chunks when it is made.
 SYNTHETIC = "synthetic"
 #: The files of `physical-intelligence/fast`, whose layout is kept; its code is not run.
-CONFIG_FILE, BPE_FILE = "processor_config.json", "tokenizer.json"
+CONFIG_FILE, BPE_FILE, TEXT_FILE = "processor_config.json", "tokenizer.json", "tokenizer_config.json"
 #: Coefficients told apart at most. Scaled by 10, those of 50 actions of a magnitude of 5 take about 700.
 _MOST_CHARACTERS = 4096
 
@@ -91,12 +90,9 @@ class FastTokenizer:
         frequencies = coefficients.view(-1, chunk_size, action_dim) / self.scale
         return Decoded((cosine_matrix(chunk_size).T @ frequencies).float(), malformed)
 
-    def save(self, directory: str | Path) -> None:
-        """Write the files of the Hub's layout into `directory`, which is made if need be."""
+    def save(self, directory: str | Path, prefix: str = "") -> None:
+        """Write the files of the Hub's layout into `directory`, which is made if need be; names follow `prefix`."""
         Path(directory).mkdir(parents=True, exist_ok=True)
-        PreTrainedTokenizerFast(tokenizer_object=self.bpe, clean_up_tokenization_spaces=False).save_pretrained(
-            directory
-        )
         config = {
             "processor_class": "UniversalActionProcessor",
             "scale": self.scale,
@@ -105,12 +101,16 @@ class FastTokenizer:
             "action_dim": None,
             "time_horizon": None,
         }
-        (Path(directory) / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        text = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        for name, content in ((CONFIG_FILE, config), (TEXT_FILE, text)):
+            file = Path(directory) / f"{prefix}{name}"
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self.bpe.save(str(Path(directory) / f"{prefix}{BPE_FILE}"))
 
     @classmethod
-    def load(cls, name: str | Path, subfolder: str = "") -> FastTokenizer:
+    def load(cls, name: str | Path, prefix: str = "") -> FastTokenizer:
         """Read a directory, or a repository of the Hub such as `physical-intelligence/fast`."""
-        bpe_file, config_file = (_found(str(name), file, subfolder) for file in (BPE_FILE, CONFIG_FILE))
+        bpe_file, config_file = (_found(str(name), prefix + file) for file in (BPE_FILE, CONFIG_FILE))
         config: dict[str, Any] = json.loads(Path(config_file).read_text(encoding="utf-8"))
         missing = [key for key in ("scale", "min_token") if key not in config]
         if missing:
@@ -194,8 +194,8 @@ def _known_characters(bpe: Tokenizer) -> int:
     return _MOST_CHARACTERS
 
 
-def _found(name: str, file: str, subfolder: str) -> str:
-    path = cached_file(name, file, subfolder=subfolder)
+def _found(name: str, file: str) -> str:
+    path = cached_file(name, file)
     if path is None:
-        raise ValueError(f"{name}: expected a FAST tokenizer with {subfolder}/{file}, got none.")
+        raise ValueError(f"{name}: expected a FAST tokenizer with {file}, got none.")
     return str(path)

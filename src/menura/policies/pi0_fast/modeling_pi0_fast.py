@@ -18,7 +18,7 @@ from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalG
 from transformers.utils import logging
 
 from ..common.block_masks import block_causal_mask, positions_of
-from ..common.fast import SYNTHETIC, FastTokenizer
+from ..common.fast import BPE_FILE, SYNTHETIC, FastTokenizer
 from ..common.image_padding import fit
 from ..common.language import TextPolicy
 from ..common.padding import repeat_nearest
@@ -28,8 +28,8 @@ from .configuration_pi0_fast import PI0FastPolicyConfig
 
 logger = logging.get_logger(__name__)
 
-#: Where the FAST tokenizer is saved, below the weights.
-ACTION_TOKENIZER = "action_tokenizer"
+#: What the names of the FAST tokenizer's files begin with, beside the weights and the text tokenizer.
+ACTION_PREFIX = "action_"
 #: The answer is as long as the longest of the batch, rounded up to this: a compiled model knows few lengths.
 LENGTH_STEP = 16
 
@@ -63,8 +63,8 @@ class PI0FastPolicy(TextPolicy):
         """The FAST tokenizer: that saved with the weights, where there is one, else that which the config names."""
         if self._action_tokenizer is None:
             config, directory = self.config, self.config.name_or_path
-            if directory and (Path(directory) / ACTION_TOKENIZER).is_dir():
-                tokenizer = FastTokenizer.load(Path(directory) / ACTION_TOKENIZER)
+            if directory and (Path(directory) / f"{ACTION_PREFIX}{BPE_FILE}").is_file():
+                tokenizer = FastTokenizer.load(directory, ACTION_PREFIX)
             elif config.action_tokenizer == SYNTHETIC:
                 tokenizer = FastTokenizer.synthetic(
                     config.chunk_size, config.action_dim, vocab_size=config.action_vocab_size
@@ -77,7 +77,7 @@ class PI0FastPolicy(TextPolicy):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """As in `transformers`, with the files of both tokenizers."""
         super().save_pretrained(save_directory, **kwargs)
-        self.action_tokenizer.save(Path(save_directory) / ACTION_TOKENIZER)
+        self.action_tokenizer.save(save_directory, ACTION_PREFIX)
 
     def forward(
         self,
