@@ -16,6 +16,7 @@ from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes, li
 from menura.errors import CheckpointError, ContractError
 from menura.features import Features
 from menura.files import recover_directory, sha256
+from menura.policies.channels_last import convolve_channels_last
 from menura.policies.contract import completed, require_policy_class
 from menura.policies.inference import Inference
 from menura.policies.needs import Needs
@@ -140,6 +141,7 @@ def _load_policy(directory: Path, manifest: Manifest, project: Path, trust_remot
         weights = base_directory(directory)
         loaded: Any = completed(class_).from_pretrained(weights, config=config, output_loading_info=True)
     policy: PreTrainedModel = loaded[0]
+    convolve_channels_last(policy)
     info: dict[str, Any] = loaded[1]
     wrong = {kind: sorted(str(key) for key in keys) for kind, keys in info.items() if keys}
     if wrong:

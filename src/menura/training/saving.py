@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 from menura.checkpoint.adapters import has_adapters, load_adapters, load_base
 from menura.checkpoint.manifest import MANIFEST_FILE, Manifest, check_hashes
 from menura.errors import CheckpointError
+from menura.policies.channels_last import lay_out_as_parameters
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, keep_newest, written_whole
 from menura.training.ema import WeightAverage
 from menura.training.scalars import ScalarMeans
@@ -126,6 +127,7 @@ class ExactTrainer(Trainer):
             return
         directory = Path(checkpoint)
         self.optimizer.load_state_dict(load_tree(directory, "optimizer"))
+        lay_out_as_parameters(self.optimizer)
         self.lr_scheduler.load_state_dict(load_tree(directory, "scheduler"))
         if self.averages is not None:
             self.averages.load(load_tree(directory, "ema"))

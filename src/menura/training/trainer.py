@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from menura.data import EpochSampler, ShardOrder, collate
 from menura.errors import ConfigError, ContractError, TrainingError
+from menura.policies.channels_last import convolve_channels_last
 from menura.policies.contract import Contract, loss_and_logs, observation
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.processor import Processor
@@ -92,6 +94,8 @@ class MenuraTrainer(ExactTrainer):
             del policy.config.use_cache  # Trainer writes its own argument into every model's config
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
+        convolve_channels_last(policy)
+        self._bf16 = self._take_over_bf16()
         self.processor = processor.to(args.device)
         self.contract = Contract.of(type(policy))
         self.augmentations = augmentations
@@ -161,7 +165,9 @@ class MenuraTrainer(ExactTrainer):
         # What Trainer does, without walking all modules and dividing twice: 4 % of a small policy's time.
         if not model.training:
             model.train()
-        loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        batch = self._prepare_inputs(inputs)
+        with self.autocast_smart_context_manager():
+            loss = self.compute_loss(model, batch).float()
         if self.current_gradient_accumulation_steps > 1:
             loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
@@ -195,9 +201,10 @@ class MenuraTrainer(ExactTrainer):
         """
         batch = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, batch).detach()
-            if prediction_loss_only:
-                return loss, None, None
+            loss = self.compute_loss(model, batch).detach().float()
+        if prediction_loss_only:
+            return loss, None, None
+        with torch.no_grad():
             predicted = self.model.select_action(observation(batch))
         return loss, predicted.detach(), (batch["actions"], batch["is_pad"])
 
@@ -240,6 +247,23 @@ class MenuraTrainer(ExactTrainer):
         if self._plain:
             return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+        """Inside, `forward` computes in bfloat16 where `bf16` says so; weights and optimizer are float32 all the same.
+
+        accelerate would change the policy's own `forward` for good, so that a `select_action` that calls it answered
+        otherwise than it does once it is loaded.
+        """
+        if self._bf16:
+            return torch.autocast(self.args.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _take_over_bf16(self) -> bool:
+        """Whether it is ours to see to bfloat16, and not FSDP's or DeepSpeed's; accelerate then leaves it alone."""
+        ours = self.args.bf16 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if ours:
+            self.accelerator.native_amp = False
+        return bool(ours)
 
     def _steps_plainly(self) -> bool:
         """One process, one device, no loss scaling: accelerate has nothing to add to PyTorch's own step."""
