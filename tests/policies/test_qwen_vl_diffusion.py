@@ -30,7 +30,8 @@ from menura.processing.images import ImageNormalization
 TINY = yaml.safe_load(
     (Path(menura.__file__).parent / "configs/policy/tiny/qwen_vl_diffusion.yaml").read_text(encoding="utf-8")
 )["args"]
-SHARED = {key: value for key, value in TINY["backbone_config"].items() if key != "vision_config"}
+TEXT = {**TINY["backbone_config"]["text_config"], "num_hidden_layers": 2}
+SHARED = {**TINY["backbone_config"], "text_config": TEXT}
 ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]}
 VISION = {
     "depth": 2,
@@ -41,7 +42,7 @@ VISION = {
     "patch_size": 8,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
-    "qwen2_vl": TINY["backbone_config"],
+    "qwen2_vl": {**SHARED, "vision_config": {**SHARED["vision_config"], "depth": 2}},
     "qwen2_5_vl": {**SHARED, "vision_config": {**VISION, "window_size": 16, "fullatt_block_indexes": [1]}},
     "qwen3_vl": {
         **SHARED,

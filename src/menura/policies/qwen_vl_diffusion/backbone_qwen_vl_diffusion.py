@@ -132,6 +132,8 @@ class Backbone(nn.Module):
         logits: Tensor = nn.functional.linear(hidden, head.weight)
         return logits
 
+    # The attention of `transformers`' vision encoders takes images apart by lengths read on the host.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _encode(self, image: Tensor) -> tuple[Tensor, list[Tensor] | None]:
         """(B, K, 3, H, W) -> the tokens of each image (B, K, n, D), and DeepStack's (B·K·n, D) of some layers."""
         if self.visual is None:
