@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
+from menura.conversion.converting import convert
 from menura.conversion.foreign import policy_class
 from menura.conversion.lerobot import paligemma
 from menura.conversion.lerobot.config import LeRobotConfig
@@ -147,6 +152,20 @@ def test_weights_of_openpis_converter_lack_a_prefix(name, tmp_path):
     foreign = loaded(directory)
     actions = MetaPolicy(foreign.policy, foreign.processor).predict(obs, noise=torch.from_numpy(golden["noise"]))
     np.testing.assert_allclose(actions, golden["actions"], rtol=0, atol=1e-4)
+
+
+def test_converted_it_needs_nothing_of_lerobot(tmp_path):
+    """Its tokenizer, that of the directory beside the config, is saved with it."""
+    directory = checkpoint("smolvla", tmp_path / "smolvla")
+    words = Tokenizer(WordLevel({"?": 0, "pick": 7, "up": 8, "it": 9}, unk_token="?"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="?").save_pretrained(directory / "vlm")
+    golden, obs = golden_of("smolvla")
+    noise = torch.from_numpy(golden["noise"])
+    expected = MetaPolicy.from_pretrained(directory).predict(obs, noise=noise)
+    out = convert(directory, tmp_path / "out")
+    shutil.rmtree(directory)
+    assert np.array_equal(MetaPolicy.from_pretrained(out).predict(obs, noise=noise), expected)
 
 
 def as_before_processors(directory: Path, datasets: tuple[str, ...]) -> Path:

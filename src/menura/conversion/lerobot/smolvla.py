@@ -27,8 +27,7 @@ def config_of(theirs: LeRobotConfig) -> dict[str, Any]:
         theirs.expect(name, False, "Menura does not change states and actions of ALOHA in the policy.")
     theirs.expect("add_image_special_tokens", False, "Menura's SmolVLA has no tokens around images.")
     theirs.ignore("load_vlm_weights", "use_cache", "prefix_length", "pad_language_to", "train_state_proj")
-    name = theirs.get("vlm_model_name", SMOLVLM2)
-    sizes = _sizes(theirs, name)
+    sizes = _vlm(theirs, theirs.get("vlm_model_name", SMOLVLM2))
     n_layers = theirs.get("num_vlm_layers", 16)
     n_layers = n_layers if n_layers > 0 else sizes.pop("n_layers")
     sizes.pop("n_layers", None)
@@ -45,17 +44,16 @@ def config_of(theirs: LeRobotConfig) -> dict[str, Any]:
         "n_layers": n_layers,
         "n_inference_steps": theirs.get("num_steps", 10),
         "max_state_dim": theirs.get("max_state_dim"),
-        "tokenizer": name,
         "self_attention_every": every if "cross" in theirs.get("attention_mode", "cross_attn") else 1,
         "expert_width": theirs.get("expert_width_multiplier", 0.75),
     }
 
 
-def _sizes(theirs: LeRobotConfig, name: str) -> dict[str, Any]:
-    """Of the vision-language model, which LeRobot looks up by name: the paper's, or that of a directory, which may lie
-    beside the config."""
+def _vlm(theirs: LeRobotConfig, name: str) -> dict[str, Any]:
+    """Sizes and tokenizer of the vision-language model, which LeRobot looks up by name: the paper's, or that of a
+    directory, which may lie beside the config."""
     if name == SMOLVLM2:
-        return {"n_layers": 32}
+        return {"n_layers": 32, "tokenizer": name}
     file = Path(theirs.where).parent / name / "config.json"
     if not file.is_file():
         raise CheckpointError(
@@ -69,6 +67,7 @@ def _sizes(theirs: LeRobotConfig, name: str) -> dict[str, Any]:
         "vision_model": {key: vision[key] for key in VISION_MODEL if key in vision},
         "scale_factor": vlm["scale_factor"],
         "n_layers": language["num_hidden_layers"],
+        "tokenizer": str(file.parent),
     }
 
 
