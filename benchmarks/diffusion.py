@@ -51,8 +51,8 @@ def main() -> None:
     observation = {"state": torch.randn(args.batch_size, 2, STATE_DIM)}
     with torch.inference_mode():
         found = [in_float32(policy, observation, args.rounds) for policy in policies]
-        for policy, result in zip(policies, found, strict=True):
-            in_bfloat16(policy.to(torch.bfloat16), observation, args.rounds, result)
+        for policy, times in zip(policies, found, strict=True):
+            in_bfloat16(policy.bfloat16(), observation, args.rounds, times)
     result: dict[str, object] = {
         "ratio": found[-1]["ratio"],
         "by_chunk_size": dict(zip(args.chunk_sizes, found, strict=True)),
