@@ -29,7 +29,7 @@ class ActionBins:
     def ids(self, actions: Tensor) -> Tensor:
         """(…) in [-1, 1], clipped to it -> token ids (…) int64."""
         bounds = self._bounds(actions.device)
-        bins = torch.bucketize(actions.double().clamp(-1, 1), bounds, right=True) - 1
+        bins = torch.bucketize(actions.to(bounds.dtype).clamp(-1, 1), bounds, right=True) - 1
         return self.token_of(bins)
 
     def values(self, bins: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from ..common.block_masks import block_causal_mask, positions_of
 from ..common.diffusion import DiffusionProcess
+from ..common.hidden_states import hidden_states
 from ..common.language import TextPolicy
 from ..common.losses import masked_l1, masked_mean, masked_mse
 from ..common.noise import draw_noise
@@ -63,10 +64,9 @@ class OpenVLAPolicy(TextPolicy):
         width = self.language_model.config.hidden_size
         self.projector = Projector(self.vision.width, width)
         self.bins = ActionBins(config.n_action_bins, config.action_vocab_end)
-        self.answers_numbers = config.head in ("l1", "diffusion")
         self.lm_head: nn.Linear | None = None
         self.action_head: MLPResNet | None = None
-        if self.answers_numbers:
+        if config.head in ("l1", "diffusion"):
             self.action_head = MLPResNet(config.action_dim * width, width, config.action_dim)
         else:
             self.lm_head = nn.Linear(width, self.language_model.config.vocab_size, bias=False)
@@ -205,7 +205,9 @@ class OpenVLAPolicy(TextPolicy):
             hidden = self._all_at_once(prefix)
         else:
             x, there = _joined(prefix, self.language_model.embed_tokens(ids[:, :-1]))
-            hidden = self._read(x, block_causal_mask(there, [1] * there.shape[1]), positions_of(there))
+            hidden = hidden_states(
+                self.language_model, x, block_causal_mask(there, [1] * there.shape[1]), positions_of(there)
+            )
             hidden = hidden[:, -ids.shape[1] :]
         logits: Tensor = self.lm_head(hidden)
         return logits
@@ -218,7 +220,7 @@ class OpenVLAPolicy(TextPolicy):
         end = torch.tensor([[self.tokenizer.eos_token_id]], device=places.device)
         mark = self.language_model.embed_tokens(end).expand(len(places), -1, -1)
         x, there = _joined(prefix, torch.cat((places, mark), dim=1), token)
-        hidden = self._read(x, block_causal_mask(there, [there.shape[1]]), positions_of(there))
+        hidden = hidden_states(self.language_model, x, block_causal_mask(there, [there.shape[1]]), positions_of(there))
         return hidden[:, -places.shape[1] - 2 : -2]
 
     def _decode(self, prefix: Prefix, choices: Tensor, action_mask: Tensor | None) -> Tensor:
@@ -226,7 +228,9 @@ class OpenVLAPolicy(TextPolicy):
         assert self.lm_head is not None  # as the head is one for tokens
         head, width, cache = self.lm_head, self.config.action_dim, DynamicCache()
         x, there = _joined(prefix, prefix.before[:, :0])
-        hidden = self._read(x, block_causal_mask(there, [1] * there.shape[1]), positions_of(there), cache)
+        hidden = hidden_states(
+            self.language_model, x, block_causal_mask(there, [1] * there.shape[1]), positions_of(there), cache
+        )
         zero = self.bins.ids(torch.zeros(1, device=self.device))
         step = 0
 
@@ -242,22 +246,12 @@ class OpenVLAPolicy(TextPolicy):
             step += 1
             there = nn.functional.pad(there, (0, 1), value=True)
             x = self.language_model.embed_tokens(ids[:, None])
-            hidden = self._read(x, there[:, None, None], there.sum(dim=1, keepdim=True) - 1, cache)
+            hidden = hidden_states(
+                self.language_model, x, there[:, None, None], there.sum(dim=1, keepdim=True) - 1, cache
+            )
             return logits(hidden)
 
         return decode_tokens(logits(hidden), following, self.config.chunk_size * width)
-
-    def _read(self, x: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """(B, N, D), attending to the cache and itself as `mask` (B, 1, N, …) says -> hidden states (B, N, D)."""
-        least = torch.finfo(x.dtype).min
-        hidden: Tensor = self.language_model(
-            inputs_embeds=x,
-            attention_mask=torch.where(mask, 0.0, least).to(x.dtype),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return hidden
 
 
 def _joined(prefix: Prefix, answer: Tensor, token: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from ..common.block_masks import block_causal_mask, positions_of
 from ..common.fast import BPE_FILE, SYNTHETIC, FastTokenizer
+from ..common.hidden_states import hidden_states
 from ..common.image_padding import fit
 from ..common.language import TextPolicy
 from ..common.padding import repeat_nearest
@@ -257,15 +258,7 @@ class PI0FastPolicy(TextPolicy):
         language_model = self.paligemma.model.language_model
         if not hasattr(language_model.embed_tokens, "embed_scale"):
             x = x / x.shape[-1] ** 0.5  # older versions of transformers multiply all that the model reads
-        least = torch.finfo(x.dtype).min
-        hidden: Tensor = language_model(
-            inputs_embeds=x,
-            attention_mask=torch.where(mask, 0.0, least).to(x.dtype),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return hidden
+        return hidden_states(language_model, x, mask, positions, cache)
 
     def _marks(self) -> tuple[list[int], list[int]]:
         """The token ids before and after those of the chunk."""
