@@ -211,6 +211,15 @@ class TestTheWayBack:
         back = convert(convert(directory, tmp_path / "ours"), tmp_path / "back", to="lerobot")
         np.testing.assert_allclose(MetaPolicy.from_pretrained(back).predict(observation), answers["actions"], atol=1e-4)
 
+    def test_lerobot_finds_its_constants_again(self, tmp_path):
+        """Their range is 0 and not its epsilon, which float32 would make another."""
+        first = load_foreign(checkpoint("environment", tmp_path / "environment"))
+        written = load_file(write(first.policy, first.processor, tmp_path / "back") / NORMALIZER)
+        theirs = load_file(FIXTURES / "environment" / NORMALIZER)
+        for name in ("min", "max"):
+            torch.testing.assert_close(written[f"observation.state.{name}"], theirs[f"observation.state.{name}"])
+        assert written["observation.state.min"][0] == written["observation.state.max"][0]
+
     @pytest.mark.parametrize("kind", ["zscore", "minmax", "percentile", "identity"])
     def test_every_normalization(self, kind, tmp_path):
         meta = MetaPolicy(*ours(kind))

@@ -136,7 +136,11 @@ class _Written:
         self._keep(self.statistics_back, ACTION, self.modes["ACTION"], numbers.inverse_base, numbers.inverse_scale)
 
     def _keep(self, table: dict[str, Tensor], key: str, mode: str, middle: Float64, span: Float64) -> None:
-        values = (middle, span) if mode == "MEAN_STD" else (middle - span, middle + span)
+        values = (middle, span)
+        if mode != "MEAN_STD":
+            low = middle - span
+            # A range of LeRobot's epsilon stands for none, which it must find again; float32 would make it another.
+            values = (low, np.where(2 * span > 1.5 * EPS, middle + span, low))
         for name, value in zip(_NAMES[mode], values, strict=True):
             table[f"{key}.{name}"] = _float32(value)
 
