@@ -8,7 +8,13 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
-from transformers import PaliGemmaConfig, PaliGemmaModel, SmolVLMConfig, SmolVLMModel
+from safetensors.torch import save_file
+from transformers import (
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
 
 import menura.policies
 from menura.policies.common.flow_vla import _last_repeated
@@ -149,18 +155,28 @@ def test_what_the_originals_freeze_is_frozen(make):
 
 
 def pretrained(name: str, directory: Path, args: dict) -> torch.nn.Module:
-    """The vision-language model by itself, as its authors' checkpoint is laid out, with more layers and words."""
+    """The vision-language model by itself, as its authors' checkpoint is laid out, with more layers or words."""
     language, vision = args["language_model"], args["vision_model"]
     if name == "smolvla":
         text = {**language, "model_type": "llama", "num_hidden_layers": 4}
-        vlm = SmolVLMModel(SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=args["scale_factor"]))
+        config = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=args["scale_factor"])
+        vlm = SmolVLMForConditionalGeneration(config)
+        vlm.save_pretrained(directory)
     else:
         text = {**language, "model_type": "gemma", "vocab_size": 400}
         vision = {**vision, "model_type": "siglip_vision_model", "vision_use_head": False}
         width = language["hidden_size"]
-        vlm = PaliGemmaModel(PaliGemmaConfig(text_config=text, vision_config=vision, projection_dim=width))
-    vlm.save_pretrained(directory)
-    return vlm
+        config = PaliGemmaConfig(text_config=text, vision_config=vision, projection_dim=width)
+        vlm = PaliGemmaForConditionalGeneration(config)
+        vlm.config.save_pretrained(directory)
+        parts = {  # names of google/paligemma-3b-pt-224
+            "vision_tower.vision_model.": vlm.model.vision_tower,
+            "multi_modal_projector.": vlm.model.multi_modal_projector,
+            "language_model.model.": vlm.model.language_model,
+        }
+        tensors = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return vlm.model
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GemmaConfig, PaliGemmaModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import GemmaConfig, PaliGemmaForConditionalGeneration, SiglipVisionConfig, SiglipVisionModel
 
 from .action_expert import GemmaCachedLayer, Past, PrefixModel, load_part, rotation_at
 from .block_masks import block_causal_mask, positions_of
@@ -84,7 +84,8 @@ class PaliGemma(nn.Module):
 
     def load(self, source: str) -> None:
         """The weights of a PaliGemma of these sizes: a Hub id or a directory."""
-        other = PaliGemmaModel.from_pretrained(source, dtype=self.language_model.embed_tokens.weight.dtype)
+        dtype = self.language_model.embed_tokens.weight.dtype
+        other = PaliGemmaForConditionalGeneration.from_pretrained(source, dtype=dtype).model
         self.language_model.load(other.language_model.state_dict(), source)
         if self.vision_tower is not None and self.projector is not None:
             load_part(self.vision_tower, _transformer(other.vision_tower).state_dict(), source)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
-from transformers import LlamaConfig
+from transformers import LlamaConfig, SmolVLMForConditionalGeneration
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMConfig, SmolVLMVisionConfig
-from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMModel, SmolVLMVisionTransformer
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
 
 from ..common.action_expert import (
     LlamaCachedLayer,
@@ -131,7 +131,7 @@ class SmolVLAPolicy(FlowVLAPolicy):
         return velocity.float()
 
     def _load_backbone(self, source: str) -> None:
-        vlm = SmolVLMModel.from_pretrained(source, dtype=self.dtype)
+        vlm = SmolVLMForConditionalGeneration.from_pretrained(source, dtype=self.dtype).model
         self.language_model.load(vlm.text_model.state_dict(), source)
         if self.vision_model is not None and self.connector is not None:
             load_part(self.vision_model, vlm.vision_model.state_dict(), source)
