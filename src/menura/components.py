@@ -45,6 +45,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "OpenVLAPolicy": "menura.policies.openvla.modeling_openvla:OpenVLAPolicy",
         "BCRNNPolicy": "menura.policies.bc_rnn.modeling_bc_rnn:BCRNNPolicy",
         "VQBeTPolicy": "menura.policies.vqbet.modeling_vqbet:VQBeTPolicy",
+        "ZeroPolicy": "menura.policies.zero.modeling_zero:ZeroPolicy",
+        "RandomPolicy": "menura.policies.random.modeling_random:RandomPolicy",
+        "ReplayPolicy": "menura.policies.replay.modeling_replay:ReplayPolicy",
     },
     "dataset": {},
     "env": {

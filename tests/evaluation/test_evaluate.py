@@ -27,7 +27,7 @@ from menura.evaluation.evaluate import evaluate
 from menura.evaluation.messages import Description
 from menura.evaluation.replay import replay
 from menura.evaluation.results import Results
-from menura.evaluation.subjects import RandomPolicy, ZeroPolicy
+from menura.evaluation.subjects import RandomActions, ZeroActions
 from menura.features import Features, VectorFeature
 from menura.meta_policy import MetaPolicy, TemporalEnsemble
 from menura.policies.contract import build_policy
@@ -106,15 +106,15 @@ def test_fast_and_full_rendering_never_meet(toy: Any, toy_env: Any, features: Fe
 
 
 def test_random_actions_are_a_baseline_of_their_own(toy_env: Any) -> None:
-    first, second = (evaluate(RandomPolicy(), toy_env(), num_workers=n, **OPTIONS) for n in (1, 3))
+    first, second = (evaluate(RandomActions(), toy_env(), num_workers=n, **OPTIONS) for n in (1, 3))
     assert first.episodes == second.episodes
     assert first.policy == {"name": "random", "hash": "uniform"}
     with pytest.raises(ContractError, match="finite bounds"):
-        evaluate(RandomPolicy(), toy_env(bounded=False), **OPTIONS)
+        evaluate(RandomActions(), toy_env(bounded=False), **OPTIONS)
 
 
 def test_an_environment_is_audited_by_a_word(toy_env: Any, tmp_path: Path) -> None:
-    assert evaluate("random", toy_env(), **OPTIONS).episodes == evaluate(RandomPolicy(), toy_env(), **OPTIONS).episodes
+    assert evaluate("random", toy_env(), **OPTIONS).episodes == evaluate(RandomActions(), toy_env(), **OPTIONS).episodes
     nothing = evaluate("zero", toy_env(), output_dir=tmp_path, **OPTIONS)
     assert nothing.policy == {"name": "zero", "hash": "nearest to 0"}
     unbounded = evaluate("zero", toy_env(bounded=False), **OPTIONS)
@@ -127,7 +127,7 @@ def test_zero_is_the_nearest_that_the_environment_allows() -> None:
     values: dict[str, Any] = {field.name: None for field in fields(Description)}
     bounds = {"action_low": [-1.0, 0.2, -3.0], "action_high": [1.0, 0.8, -2.0]}
     described = Description(**{**values, **bounds, "features": features.to_dict(), "max_episode_steps": 2})
-    assert ZeroPolicy().actions(described, seed=0).tolist() == [pytest.approx([0.0, 0.2, -2.0])] * 2
+    assert ZeroActions().actions(described, seed=0).tolist() == [pytest.approx([0.0, 0.2, -2.0])] * 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from menura.errors import EnvironmentFailure
 from menura.evaluation.evaluate import evaluate
 from menura.evaluation.results import Results
-from menura.evaluation.subjects import RandomPolicy
+from menura.evaluation.subjects import RandomActions
 
 ENV = """
 import gymnasium
@@ -41,7 +41,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_by_default_it_goes_on_without_videos(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = evaluate(
-        RandomPolicy(), {"class": "Dark"}, episodes=2, output_dir=project / "out", project=project, num_workers=1
+        RandomActions(), {"class": "Dark"}, episodes=2, output_dir=project / "out", project=project, num_workers=1
     )
     assert results.successes == 2
     assert [episode.video for episode in results.episodes] == [None, None]
@@ -50,8 +50,8 @@ def test_by_default_it_goes_on_without_videos(project: Path, capsys: pytest.Capt
 
 def test_videos_asked_for_are_an_error_that_costs_no_earlier_results(project: Path) -> None:
     given = {"env": {"class": "Dark"}, "output_dir": project / "out", "project": project, "num_workers": 1}
-    earlier = evaluate(RandomPolicy(), episodes=2, videos=0, **given)
+    earlier = evaluate(RandomActions(), episodes=2, videos=0, **given)
     with pytest.raises(EnvironmentFailure) as error:
-        evaluate(RandomPolicy(), episodes=3, videos=1, **given)
+        evaluate(RandomActions(), episodes=3, videos=1, **given)
     assert str(error.value).startswith(f"videos: {REASON}")
     assert Results.load(project / "out").episodes == earlier.episodes

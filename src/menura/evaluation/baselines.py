@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from menura.evaluation.pool import WorkerPool
 from menura.evaluation.results import Results
 from menura.evaluation.runner import run_episodes
-from menura.evaluation.subjects import PolicySubject, RandomPolicy, Subject
+from menura.evaluation.subjects import PolicySubject, RandomActions, Subject
 
 if TYPE_CHECKING:
     from menura.meta_policy import Execution, MetaPolicy
@@ -37,7 +37,7 @@ def with_baselines(
         pool: the processes that ran `results`.
         settings: as `run_episodes` was given for `results`; nothing is filmed.
     """
-    subjects: dict[str, Subject] = {"random": RandomPolicy(results.protocol["execution"])}
+    subjects: dict[str, Subject] = {"random": RandomActions(results.protocol["execution"])}
     if blind is not None:
         subjects["blind"] = PolicySubject(blind, execution, exact)
     found = {

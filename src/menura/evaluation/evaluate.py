@@ -14,7 +14,7 @@ from menura.evaluation.baselines import blind_run_of
 from menura.evaluation.policy import evaluate_policy
 from menura.evaluation.report import Section, write_report
 from menura.evaluation.results import Results
-from menura.evaluation.subjects import AUDITS, AuditPolicy
+from menura.evaluation.subjects import AUDITS, AuditActions
 from menura.files import recover_directory
 from menura.serving.client import is_address
 
@@ -28,7 +28,7 @@ REPORT_FILE = "report.html"
 
 
 def evaluate(
-    model: str | Path | MetaPolicy | AuditPolicy,
+    model: str | Path | MetaPolicy | AuditActions,
     env: str | Path | EnvConfig | Mapping[str, Any] | None = None,
     *,
     output_dir: str | Path | None = None,
@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         model: a run, a checkpoint, a server's address (`ws://host:port`) or a MetaPolicy; `random` or `zero`
-            (RandomPolicy, ZeroPolicy), to audit an environment with. A directory of that name is `./random`.
+            (RandomActions, ZeroActions), to audit an environment with. A directory of that name is `./random`.
         env: the name of `configs/env/<name>.yaml`, the path of an environment's or a task's YAML, or `{class, args}`;
             the task's own by default.
         output_dir: where everything is written. By default `<run>/evaluation`, in another environment than the run's
@@ -176,8 +176,8 @@ def _no_run(run: Path) -> str:
 
 @contextmanager
 def _opened(
-    model: str | Path | MetaPolicy | AuditPolicy, **loading: Any
-) -> Iterator[MetaPolicy | ServedPolicy | AuditPolicy]:
+    model: str | Path | MetaPolicy | AuditActions, **loading: Any
+) -> Iterator[MetaPolicy | ServedPolicy | AuditActions]:
     """What is evaluated; a connection to a server is closed at the end."""
     if not isinstance(model, (str, Path)):
         yield model

@@ -11,7 +11,7 @@ from menura.config.schema import EnvConfig
 from menura.evaluation.baselines import with_baselines
 from menura.evaluation.results import Results
 from menura.evaluation.runner import open_pool, run_episodes
-from menura.evaluation.subjects import AuditPolicy, PolicySubject
+from menura.evaluation.subjects import AuditActions, PolicySubject
 
 if TYPE_CHECKING:
     from menura.meta_policy import Execution, MetaPolicy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_policy(
-    policy: MetaPolicy | ServedPolicy | AuditPolicy,
+    policy: MetaPolicy | ServedPolicy | AuditActions,
     env: EnvConfig | Mapping[str, Any],
     *,
     episodes: int = 50,
@@ -65,7 +65,7 @@ def evaluate_policy(
         EnvironmentFailure: an environment or its process failed; finished episodes are in `output_dir`.
     """
     directory = Path(output_dir) if output_dir is not None else None
-    subject = policy if isinstance(policy, AuditPolicy) else PolicySubject(policy, execution, exact)
+    subject = policy if isinstance(policy, AuditActions) else PolicySubject(policy, execution, exact)
     settings: dict[str, Any] = {
         "seeds": range(seed, seed + episodes),
         "num_envs": num_envs,
@@ -85,7 +85,7 @@ def evaluate_policy(
     return results
 
 
-def _threads_for(policy: MetaPolicy | ServedPolicy | AuditPolicy) -> AbstractContextManager[None]:
+def _threads_for(policy: MetaPolicy | ServedPolicy | AuditActions) -> AbstractContextManager[None]:
     """As many torch threads as the policy is worth, where one is asked here; torch is not imported for any other."""
     inner = getattr(policy, "policy", None)
     if inner is None:

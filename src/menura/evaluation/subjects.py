@@ -74,7 +74,7 @@ def _describe_execution(execution: Execution | None) -> dict[str, Any]:
     return {"name": name.lstrip("_"), **settings}
 
 
-class AuditPolicy:
+class AuditActions:
     """Acts without looking, by what the environment declares of its actions: a whole episode is one plan.
 
     `execution` is that of the policy it stands beside, so that the protocols agree; nothing here depends on it.
@@ -100,7 +100,7 @@ class AuditPolicy:
         return _SeededSession(lambda seed: self.actions(environment, seed))
 
 
-class RandomPolicy(AuditPolicy):
+class RandomActions(AuditActions):
     """Uniform between the bounds that the environment declares of its actions, anew at every step.
 
     The actions of an episode depend on its seed alone.
@@ -123,7 +123,7 @@ class RandomPolicy(AuditPolicy):
         return drawn
 
 
-class ZeroPolicy(AuditPolicy):
+class ZeroActions(AuditActions):
     """The action nearest to 0 (in physical units) that the environment allows, at every step.
 
     Where actions are differences it moves nothing, so that what happens is the environment's own doing.
@@ -141,7 +141,7 @@ class ZeroPolicy(AuditPolicy):
 
 
 #: What may be evaluated by its name, in the place of a run.
-AUDITS: Mapping[str, type[AuditPolicy]] = {audit.name: audit for audit in (RandomPolicy, ZeroPolicy)}
+AUDITS: Mapping[str, type[AuditActions]] = {audit.name: audit for audit in (RandomActions, ZeroActions)}
 
 
 class RecordedActions:

@@ -26,6 +26,7 @@ from menura.policies.threads import suitable_threads
 from menura.training.arguments import ema_decay, rollouts_config, training_arguments
 from menura.training.checkpoints import TRAINER_STATE, checkpoints, move_files, written_whole
 from menura.training.finetuning import learning_summary
+from menura.training.fitting import fit_to_data, learns
 from menura.training.ingredients import Ingredients, gather
 from menura.training.interrupt import StopWhenAsked, TrainingInterrupted
 from menura.training.memory import keep_freed_memory
@@ -83,10 +84,13 @@ def _train(
         trainer.add_callback(stop)
         _introduce(console, task, ingredients, trainer, run)
         processor = ingredients.processor
+        if not checkpoints(run):
+            fit_to_data(ingredients.policy, ingredients.train, processor)
         rehearse(Inference(ingredients.policy, processor, dataset=processor.dataset_names[0]), ingredients.golden)
         stack.callback(progress.close)
-        with stop.listening():
-            trainer.resume()
+        if learns(ingredients.policy):
+            with stop.listening():
+                trainer.resume()
         if stop.asked and trainer.state.global_step < trainer.state.max_steps:
             last = checkpoints(run)[-1]
             message = (
