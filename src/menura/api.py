@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from menura.checkpoint import merge_checkpoint
     from menura.conformance import check_run
     from menura.conversion import convert
     from menura.evaluation.collect import collect
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "convert",
     "evaluate",
+    "merge_checkpoint",
     "new_policy",
     "replay",
     "reproduce",
@@ -39,6 +41,7 @@ _HOMES = {
     "compare": "menura.evaluation.compare",
     "convert": "menura.conversion",
     "evaluate": "menura.evaluation.evaluate",
+    "merge_checkpoint": "menura.checkpoint",
     "new_policy": "menura.policies.new",
     "replay": "menura.evaluation.replay",
     "reproduce": "menura.reproduction.run",

@@ -10,7 +10,7 @@ import typer
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A checkpoint of another program, or with --to lerobot one of Menura.")
+        Path, typer.Argument(help="A checkpoint of another program; with --to lerobot or --merge one of Menura.")
     ],
     output_dir: Annotated[Path, typer.Option("--output_dir", "-o", help="Where the new checkpoint goes.")],
     origin: Annotated[
@@ -21,9 +21,16 @@ def convert(
     args: Annotated[
         str | None, typer.Option("--args", help="What a checkpoint does not say: '{camera_names: [top], n_heads: 8}'.")
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge a run's adapters into its weights: an ordinary checkpoint.")
+    ] = False,
 ) -> None:
     """Turn a checkpoint of LeRobot, of ACT's or Diffusion Policy's authors into one of Menura; or back, for LeRobot."""
     from menura import api
+
+    if merge:
+        typer.echo(api.merge_checkpoint(source, output_dir))
+        return
     from menura.cli.data.options import mapping
 
     path = api.convert(source, output_dir, origin=origin, to=to, args=mapping("args", args), tell=typer.echo)
