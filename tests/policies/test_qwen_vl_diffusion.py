@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import menura
+from menura.config.finetuning import finetuning_problem
 from menura.policies.qwen_vl_diffusion.backbone_qwen_vl_diffusion import patches
 from menura.policies.qwen_vl_diffusion.configuration_qwen_vl_diffusion import (
     LORA_TARGETS,
@@ -310,14 +312,24 @@ def test_the_patterns_for_lora_name_exactly_these_parts(family):
     assert set().union(*part.values()) == {name for name in layers if name.startswith("backbone.")}
 
 
-def test_adapters_are_put_into_the_parts_chosen():
+def test_the_section_shows_how_parts_are_adapted():
+    """The example in `configs/policy/qwen_vl_diffusion.yaml`, as it stands."""
     peft = pytest.importorskip("peft")
-    pattern = "|".join(LORA_TARGETS[name] for name in ("language", "merger"))
-    adapted = peft.get_peft_model(make(), peft.LoraConfig(r=2, target_modules=pattern, modules_to_save=["head"]))
-    learnt = {name for name, p in adapted.named_parameters() if p.requires_grad and "lora" in name}
-    assert {name for name in learnt if ".visual.blocks." in name} == set()
-    assert any(".visual.merger." in name for name in learnt)
-    assert sum(".language_model." in name for name in learnt) == 2 * 2 * 7  # A and B of 7 layers in 2 blocks
+    section = (Path(menura.__file__).parent / "configs/policy/qwen_vl_diffusion.yaml").read_text(encoding="utf-8")
+    example = section.partition("#\n# training:")[2]
+    training = yaml.safe_load("\n".join(line.removeprefix("# ") for line in example.splitlines()))
+    assert training["peft"]["target_modules"] == "|".join(LORA_TARGETS.values())
+    assert [finetuning_problem(key, training) for key in ("peft", "learning_rates")] == [None, None]
+
+    adapted = peft.get_peft_model(make(), peft.LoraConfig(**training["peft"]))
+    learnt = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    adapters = {name for name in learnt if "lora" in name and ".backbone." in name}
+    assert all(any(part in name for name in adapters) for part in (".visual.blocks.", ".merger.", ".language_model."))
+    assert sum(".language_model." in name for name in adapters) == 2 * 2 * 7  # A and B of 7 layers in 2 blocks
+    whole = {name.removeprefix("base_model.model.").partition(".")[0] for name in learnt - adapters}
+    assert whole == {"prompt_norm", "projection", "state_projection", "head"}
+    for pattern in training["learning_rates"]:
+        assert any(fnmatch.fnmatchcase(name, pattern) for name in adapters)
     adapted(**observe(), actions=torch.randn(2, CHUNK, ACTION))["loss"].backward()
 
 

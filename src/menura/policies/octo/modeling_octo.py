@@ -196,4 +196,5 @@ class OctoPolicy(TextPolicy):
         return value if self.config.n_obs_steps > 1 else value[:, None]
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return self.tokenize(texts, self.config.tokenizer_max_length, self.readouts.device)
+        tokens: tuple[Tensor, Tensor] = self.tokenize(texts, self.config.tokenizer_max_length, self.readouts.device)
+        return tokens

@@ -57,7 +57,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
     def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__(config)
         self.backbone = Backbone(config)
-        self.norm = nn.LayerNorm(self.backbone.width)
+        self.prompt_norm = nn.LayerNorm(self.backbone.width)
         self.projection = nn.Linear(self.backbone.width, config.hidden_size)
         self.state_projection = nn.Linear(config.state_dim, config.hidden_size) if config.state_dim else None
         head = FlowHead if config.head == "flow" else DiffusionHead
@@ -191,7 +191,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
 
     def _condition(self, hidden: Tensor, there: Tensor, state: Tensor | None, state_mask: Tensor | None) -> Condition:
         """From the prompt's hidden states (B, N, D), and which are there (B, N)."""
-        tokens: Tensor = self.projection(self.norm(hidden.to(self.projection.weight.dtype)))
+        tokens: Tensor = self.projection(self.prompt_norm(hidden.to(self.projection.weight.dtype)))
         pooled = tokens[:, -1]  # of the fixed end of the prompt, and therefore there
         if self.config.pooling == "mean":
             share = there.to(tokens.dtype) / there.sum(dim=1, keepdim=True)
@@ -225,7 +225,8 @@ class QwenVLDiffusionPolicy(TextPolicy):
         device = self.projection.weight.device
         ids, mask = self.tokenize([text + END_OF_TURN for text in texts], self.config.reasoning_max_length, device)
         some = torch.tensor([bool(text) for text in texts], device=device)
-        return ids.masked_fill(~(mask & some[:, None]), IGNORED)
+        targets: Tensor = ids.masked_fill(~(mask & some[:, None]), IGNORED)
+        return targets
 
     def _reasoning_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The mean cross entropy of the tokens of the reasoning; 0 where there is none."""

@@ -182,7 +182,10 @@ class RDTPolicy(TextPolicy):
         return clean * places
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return self.tokenize(texts, self.config.tokenizer_max_length, self.transformer.positions.device)
+        tokens: tuple[Tensor, Tensor] = self.tokenize(
+            texts, self.config.tokenizer_max_length, self.transformer.positions.device
+        )
+        return tokens
 
     def _images_there(
         self, encoded: Tensor, image_mask: Tensor | None, observation_is_pad: Tensor | None
