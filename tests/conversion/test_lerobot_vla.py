@@ -246,6 +246,12 @@ def test_what_ours_does_not_have_is_refused(option, value, told, tmp_path):
 
 
 @pytest.mark.usefixtures("small")
+def test_pi0_sees_no_oblong(tmp_path):
+    with pytest.raises(CheckpointError, match="image_resolution of a square"):
+        read(edited(checkpoint("pi0", tmp_path / "pi0"), image_resolution=[28, 42]), {})
+
+
+@pytest.mark.usefixtures("small")
 def test_cameras_that_were_never_there_are_not_asked_for(tmp_path):
     foreign = read(checkpoint("pi0", tmp_path / "pi0"), {})
     assert foreign.policy.config.camera_names == ["top", "wrist"]

@@ -26,14 +26,13 @@ def options_of(theirs: LeRobotConfig) -> dict[str, Any]:
     theirs.expect("use_relative_actions", False, "its statistics are of relative actions.")
     theirs.ignore("relative_exclude_joints", "dtype")
     theirs.ignore(*(f"time_sampling_{name}" for name in ("beta_alpha", "beta_beta", "scale", "offset")))
-    square(theirs, "image_resolution", VISION_MODEL["image_size"])
     language = GEMMA[theirs.get("paligemma_variant", "gemma_2b")]
     expert = GEMMA[theirs.get("action_expert_variant", "gemma_300m")]
     return {
         **common_options(theirs),
         "n_inference_steps": theirs.get("num_inference_steps"),
         "language_model": {**LANGUAGE, **language},
-        "vision_model": dict(VISION_MODEL),
+        "vision_model": {**VISION_MODEL, "image_size": square(theirs, "image_resolution")},
         "expert": {name: expert[name] for name in ("hidden_size", "intermediate_size")},
     }
 

@@ -51,11 +51,12 @@ def common_options(theirs: LeRobotConfig) -> dict[str, Any]:
     return {"image_normalize": "minus_one_one", **{ours: theirs.get(name) for name, ours in _SAME.items()}}
 
 
-def square(theirs: LeRobotConfig, option: str, side: int) -> None:
-    """Refuse images that are fitted into another square than the vision model sees."""
+def square(theirs: LeRobotConfig, option: str, side: int | None = None) -> int:
+    """The side of the square that images are fitted into; refuses any other than `side`, where it is given."""
     size = theirs.get(option)
-    if size is None or list(size) != [side, side]:
-        raise CheckpointError(f"{theirs.where}: expected {option} [{side}, {side}], got {size!r}.")
+    if not size or len(set(size)) > 1 or size[0] != (side or size[0]):
+        raise CheckpointError(f"{theirs.where}: expected {option} of a square ({side or 'any'}), got {size!r}.")
+    return int(size[0])
 
 
 def projections(weights: Weights, prefix: str) -> dict[str, Tensor]:
