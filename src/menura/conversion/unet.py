@@ -22,6 +22,7 @@ _BLOCK = (
     ("blocks.1.block.", "conv2.block.", "second."),
     ("residual_conv.", "residual_conv.", "around."),
 )
+_PLACES = ((0, "first"), (1, "second"))
 _FILM = "cond_encoder.1"
 _OURS = re.compile(r"(down\.\d+|middle|up\.\d+)\.(first|second|resample)\.(.*)")
 
@@ -45,7 +46,7 @@ def from_authors(weights: Weights, prefix: str, n_levels: int, time_dim: int, *,
 
     film = []
     for level, ours in _levels(n_levels).items():
-        for number, place in enumerate(("first", "second")):
+        for number, place in _PLACES:
             old, new = f"{level}.{number}.", f"{ours}.{place}."
             if f"{old}{_FILM}.weight" not in theirs:
                 raise CheckpointError(
@@ -71,35 +72,34 @@ def from_authors(weights: Weights, prefix: str, n_levels: int, time_dim: int, *,
 def to_lerobot(tensors: Mapping[str, Tensor], n_levels: int) -> dict[str, Tensor]:
     """The way back, without a prefix."""
     ours = dict(tensors)
-    joined = torch.cat((ours.pop("film.time.weight"), ours.pop("film.condition.weight")), dim=1)
+    weight = torch.cat((ours.pop("film.time.weight"), ours.pop("film.condition.weight")), dim=1)
     bias = ours.pop("film.condition.bias")
-    result: dict[str, Tensor] = {}
     levels = {own: level for level, own in _levels(n_levels).items()}
-    parts = {own: lerobots for _, lerobots, own in _BLOCK}
-    plain = {own: old for old, own in (_TIME | _LAST).items()}
-    for name, tensor in ours.items():
-        if match := _OURS.fullmatch(name):
-            level, place, rest = match.groups()
-            if place == "resample":
-                result[f"{levels[level]}.2.{rest}"] = tensor
-                continue
-            part = next(part for part in parts if rest.startswith(part))
-            number = ("first", "second").index(place)
-            result[f"{levels[level]}.{number}.{parts[part]}{rest.removeprefix(part)}"] = tensor
-        else:
-            layer, _, leaf = name.rpartition(".")
-            result[f"{plain[layer]}.{leaf}"] = tensor
-    row = 0
-    n_rows = len(bias) // sum(
-        len(ours[f"{own}.{place}.first.0.bias"]) for own in levels for place in ("first", "second")
-    )
-    for own, level in levels.items():
-        for number, place in enumerate(("first", "second")):
-            rows = n_rows * len(ours[f"{own}.{place}.first.0.bias"])
-            result[f"{level}.{number}.{_FILM}.weight"] = joined[row : row + rows].contiguous()
-            result[f"{level}.{number}.{_FILM}.bias"] = bias[row : row + rows].contiguous()
-            row += rows
+    result = {_name_in_lerobot(name, levels): tensor for name, tensor in ours.items()}
+    # Each block's rows of FiLM: as many as it has channels, or twice, where it scales as well as shifts.
+    blocks = [(f"{level}.{number}", f"{own}.{place}") for own, level in levels.items() for number, place in _PLACES]
+    widths = [len(ours[f"{own}.first.0.bias"]) for _, own in blocks]
+    rows = [width * len(bias) // sum(widths) for width in widths]
+    for (block, _), own_weight, own_bias in zip(
+        blocks, torch.split(weight, rows), torch.split(bias, rows), strict=True
+    ):
+        result[f"{block}.{_FILM}.weight"] = own_weight.contiguous()
+        result[f"{block}.{_FILM}.bias"] = own_bias.contiguous()
     return result
+
+
+def _name_in_lerobot(name: str, levels: Mapping[str, str]) -> str:
+    match = _OURS.fullmatch(name)
+    if match is None:
+        plain = {ours: theirs for theirs, ours in (_TIME | _LAST).items()}
+        layer, _, leaf = name.rpartition(".")
+        return f"{plain[layer]}.{leaf}"
+    level, place, rest = match.groups()
+    if place == "resample":
+        return f"{levels[level]}.2.{rest}"
+    theirs, ours = next((theirs, ours) for _, theirs, ours in _BLOCK if rest.startswith(ours))
+    number = next(number for number, own in _PLACES if own == place)
+    return f"{levels[level]}.{number}.{theirs}{rest.removeprefix(ours)}"
 
 
 def _levels(n: int) -> dict[str, str]:
