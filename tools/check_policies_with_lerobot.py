@@ -47,6 +47,7 @@ def ask_lerobot(directory: Path, observation: dict[str, Any], noise: torch.Tenso
         pixels = torch.from_numpy(observation["images"][camera]).float() / 255
         raw[key] = pixels.movedim(-1, -3)
     batch = before(raw)
+    torch.manual_seed(SEED)  # of the noise that DDPM adds at every step
     with torch.no_grad():
         if noise is None:
             return after(policy.predict_action_chunk(batch)).numpy()
@@ -64,6 +65,7 @@ def check(directory: Path) -> None:
         rows = len(observation["state"])
         noise = torch.randn(rows, *foreign.policy.noise_shape, generator=torch.Generator().manual_seed(SEED))
     expected = ask_lerobot(directory, observation, noise)
+    torch.manual_seed(SEED)
     normalized = inference.infer(inference.inputs(observation), noise)
     ours = inference.actions(normalized, observation)[:, : expected.shape[1]]
     answers = {"Menura": ours}
