@@ -279,3 +279,12 @@ def test_the_real_ones_are_as_large_as_published(args, published):
     assert parts["vision_encoder"] == 412_987_248  # SigLIP-so400m, without the pooling head
     learnt = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     assert abs(learnt - published) < 0.05 * published
+
+
+def test_what_was_encoded_while_acting_serves_training_too():
+    policy = make()
+    obs = observe()
+    with torch.inference_mode():
+        policy.select_action(obs)
+    policy(**obs, actions=torch.randn(2, CHUNK, ACTION))["loss"].backward()
+    assert policy.language_adaptor[0].weight.grad.any()

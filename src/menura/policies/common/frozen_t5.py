@@ -37,7 +37,7 @@ class FrozenT5(nn.Module):
             model = T5EncoderModel.from_pretrained(pretrained, dtype=torch.get_default_dtype())
         self.model = model.encoder  # which holds the embedding, too
         self.width: int = self.model.config.hidden_size
-        self._kept: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._kept: dict[tuple[str, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self.train()
 
     def train(self, mode: bool = True) -> FrozenT5:
@@ -52,17 +52,18 @@ class FrozenT5(nn.Module):
     def forward(self, texts: Sequence[str], tokenize: Tokenize) -> tuple[Tensor, Tensor]:
         """(B, L, width), 0 where there is no text, and (B, L) bool, in the weights' dtype and on their device."""
         weight = next(self.model.parameters())
-        new = sorted({text for text in texts if (text, weight.dtype) not in self._kept})
+        dtype, device = weight.dtype, weight.device
+        new = sorted({text for text in texts if (text, dtype, device) not in self._kept})
         if len(self._kept) + len(new) > KEPT_TEXTS:
             self._kept.clear()
             new = sorted(set(texts))
         if new:
             ids, mask = tokenize(new)
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
-            for text, *parts in zip(new, hidden, mask, strict=True):
-                self._kept[text, weight.dtype] = (parts[0].clone(), parts[1].clone())
-        tokens, masks = zip(*(self._kept[text, weight.dtype] for text in texts), strict=True)
-        return torch.stack(tokens).to(weight.device), torch.stack(masks).to(weight.device)
+            for text, tokens, there in zip(new, hidden, mask, strict=True):
+                self._kept[text, dtype, device] = (tokens.clone(), there.clone())
+        kept = [self._kept[text, dtype, device] for text in texts]
+        return torch.stack([tokens for tokens, _ in kept]), torch.stack([there for _, there in kept])
 
     def _load_from_state_dict(self, *args: object) -> None:
         self._kept.clear()  # they are the old weights'

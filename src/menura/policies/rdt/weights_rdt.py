@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
+from transformers.modeling_utils import load_state_dict
 from transformers.utils.hub import cached_file
 
 #: As `save_pretrained` of their `RDTRunner` writes it.
@@ -60,16 +60,15 @@ def authors_weights(source: str, wanted: Mapping[str, Tensor], n_cameras: int, n
     Raises:
         ValueError: a weight is missing, superfluous or of another shape.
     """
-    file = str(cached_file(source, FILE))
-    tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    tensors = load_state_dict(str(cached_file(source, FILE)), weights_only=True)
     found = {our_name(name): tensor for name, tensor in tensors.items()}
     for name in ("transformer.positions", "transformer.language_positions"):
         found[name] = found[name][0, : len(wanted[name])]
     images = found.pop("transformer.image_positions")[0]  # (O·3·n, D)
     if n_cameras:
         n_tokens = len(wanted["transformer.image_positions"]) // (n_cameras * n_obs_steps)
-        theirs = images.reshape(n_obs_steps, -1, n_tokens, images.shape[-1])
-        found["transformer.image_positions"] = theirs[:, :n_cameras].flatten(0, 2)
+        each = images.reshape(n_obs_steps, -1, n_tokens, images.shape[-1])
+        found["transformer.image_positions"] = each[:, :n_cameras].flatten(0, 2)
     else:
         found = {name: tensor for name, tensor in found.items() if name in wanted or not _of_images(name)}
     for name in sorted(found.keys() | wanted.keys()):
