@@ -11,8 +11,8 @@ from ..common.resnet import check_resnet
 
 
 class BCRNNPolicyConfig(PretrainedConfig):
-    """Settings of `BCRNNPolicy`; defaults of robomimic's BC-RNN-GMM (Mandlekar et al. 2021, arXiv 2108.03298; `bc_rnn`
-    and `gmm` in its `config/bc_config.py` and `exps/templates/bc_rnn.json`) unless said otherwise.
+    """Settings of `BCRNNPolicy`; defaults of robomimic's BC-RNN-GMM (Mandlekar et al. 2021, arXiv 2108.03298; `rnn`
+    and `gmm` in robomimic's `config/bc_config.py`) unless said otherwise.
 
     The paper trains with Adam, learning rate 1e-4, batch size 100 on state and 16 on images, and a hidden size of 400
     on state and 1000 on images.

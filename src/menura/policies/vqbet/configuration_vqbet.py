@@ -11,8 +11,8 @@ from ..common.resnet import check_resnet
 
 
 class VQBeTPolicyConfig(PretrainedConfig):
-    """Settings of `VQBeTPolicy`; defaults of LeRobot 0.6.1's `vqbet`, which follow Lee et al. 2024 (arXiv 2403.03181,
-    appendix B) and its PushT experiment, unless said otherwise.
+    """Settings of `VQBeTPolicy`; defaults of LeRobot 0.6.1's `vqbet`, which implements Lee et al. 2024 (arXiv
+    2403.03181) with settings for PushT, unless said otherwise.
 
     LeRobot trains with Adam, learning rate 1e-4, betas (0.95, 0.999), weight decay 1e-6, 500 steps of warmup, batch
     size 64 and 250 000 steps, the first 20 000 of them on the codes alone.
