@@ -14,18 +14,24 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from transformers import AutoModel
 
+import menura
+from menura import components
 from menura.checkpoint import load_checkpoint, merge_checkpoint
-from menura.checkpoint.adapters import base_weights, has_adapters
+from menura.checkpoint.adapters import base_weights, has_adapters, merge_adapters
 from menura.errors import CheckpointError, ConfigError
 from menura.meta_policy import MetaPolicy
 from menura.policies.act.modeling_act import ACTPolicy
-from menura.policies.contract import build_policy
+from menura.policies.checking.samples import default_encoder_dim, default_features, make_batch
+from menura.policies.contract import Contract, build_policy
 from menura.training.finetuning import add_adapters, attention_projections, linear_layers
 from menura.training.run import TrainResult, train
 
 pytest.importorskip("peft")
+
+TINY = Path(menura.__file__).parent / "configs" / "policy" / "tiny"
 
 LORA: dict[str, Any] = {"type": "lora", "r": 4, "lora_alpha": 8}
 
@@ -133,6 +139,10 @@ def test_bf16_and_gradient_checkpointing(project: Path) -> None:
     load_checkpoint("out", project=project)
 
 
+def learning(policy: Any) -> set[str]:
+    return {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+
+
 def act() -> ACTPolicy:
     torch.manual_seed(0)
     args = {
@@ -151,7 +161,7 @@ def test_all_linear_is_every_linear_layer_that_is_called() -> None:
     assert "encoder.0.attention.attention.in_proj_weight" in attention_projections(policy)
     assert "action_head" not in linear_layers(policy, leave_out=["action_head"])
     before = {name: value.clone() for name, value in policy.state_dict().items()}
-    add_adapters(policy, {**LORA, "modules_to_save": ["queries"]}, "here")
+    add_adapters(policy, {**LORA, "modules_to_save": ["queries"]}, learning(policy), "here")
     after = base_weights(policy)
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -161,9 +171,49 @@ def test_all_linear_is_every_linear_layer_that_is_called() -> None:
     }  # fmt: skip
     policy.train()
     policy(**batch)["loss"].backward()
-    learning = {name: p for name, p in policy.named_parameters() if p.requires_grad}
-    assert all(p.grad is not None for p in learning.values())
-    assert "queries.modules_to_save.default.weight" in learning
+    assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
+    assert "queries.modules_to_save.default.weight" in learning(policy)
+
+
+def test_what_the_policy_freezes_itself_gets_no_adapters() -> None:
+    policy = act()
+    policy.encoder.requires_grad_(False)
+    add_adapters(policy, LORA, learning(policy), "here")
+    assert not [name for name in learning(policy) if name.startswith("encoder.")]
+    policy = act()
+    with pytest.raises(ConfigError, match=r"expected linear layers that learn in ACTPolicy, got none"):
+        add_adapters(policy, LORA, (), "here")
+
+
+def samples(name: str) -> tuple[Any, dict[str, Any]]:
+    """A built-in policy as its tiny section makes it, and a batch for it."""
+    section = yaml.safe_load((TINY / f"{name}.yaml").read_text())
+    policy_class = components.load("policy", section["class"], Path())
+    contract, args = Contract.of(policy_class), section.get("args") or {}
+    features = default_features(policy_class.config_class, contract, args)
+    dim = default_encoder_dim(policy_class.config_class, features, args)
+    policy = build_policy(policy_class, args, features, image_encoder_dim=dim)
+    return policy, contract.select(make_batch(policy.config, features, dim, 2, 0))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in TINY.glob("*.yaml")))
+def test_adapters_in_every_policy(name: str) -> None:
+    torch.manual_seed(0)
+    policy, batch = samples(name)
+    names = learning(policy)
+    if not names:
+        pytest.skip("nothing in it learns")
+    tied = getattr(policy, "all_tied_weights_keys", {})
+    before = {key: value.clone() for key, value in policy.state_dict().items() if key not in tied}
+    add_adapters(policy, LORA, names, "here")
+    base = base_weights(policy)
+    assert before.keys() == base.keys()
+    assert all(torch.equal(base[key], value) for key, value in before.items())
+    policy.train()
+    policy(**batch)["loss"].backward()
+    assert not [key for key, p in policy.named_parameters() if p.requires_grad and p.grad is None]
+    merge_adapters(policy)
+    assert policy.state_dict().keys() >= before.keys()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +237,7 @@ def test_what_is_refused(project: Path, given: dict[str, Any], message: str) -> 
 
 def test_attention_layers_as_a_whole_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected no torch\.nn\.MultiheadAttention"):
-        add_adapters(act(), {**LORA, "target_modules": ["attention.attention"]}, "here")
+        add_adapters(act(), {**LORA, "target_modules": ["attention.attention"]}, (), "here")
 
 
 def test_adapters_of_other_code_are_refused(project: Path) -> None:

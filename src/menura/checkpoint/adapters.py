@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -33,10 +34,10 @@ def has_adapters(policy: nn.Module) -> bool:
 def save_adapters(policy: PreTrainedModel, directory: Path, start: Start | None = None) -> None:
     """Write adapters, the policy's config and, unless `start` holds all of it, the base."""
     model: Any = policy
-    in_source = start is not None and start.whole and not is_quantized(policy)
+    base_is_source = start is not None and not is_quantized(policy) and _holds(start, base_weights(policy))
     policy.save_pretrained(directory)
     policy.config.save_pretrained(directory)
-    if in_source and start is not None:
+    if base_is_source and start is not None:
         (adapter_config,) = model.peft_config.values()
         replace(adapter_config, base_model_name_or_path=start.directory).save_pretrained(directory)
         return
@@ -47,6 +48,16 @@ def save_adapters(policy: PreTrainedModel, directory: Path, start: Start | None 
             shutil.copyfile(file, base / file.name)
     weights = {name: value.contiguous() for name, value in base_weights(policy).items()}
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+
+
+def _holds(start: Start, base: dict[str, Tensor]) -> bool:
+    """Whether its files hold all of the base as it is now: a policy may have buffers that training moves."""
+    if not start.whole:
+        return False
+    stored: dict[str, Tensor] = {}
+    for file in start.files:
+        stored |= load_file(Path(start.directory) / file)
+    return all(name in stored and torch.equal(stored[name].to(value), value) for name, value in base.items())
 
 
 def base_directory(directory: Path) -> Path:

@@ -4,7 +4,7 @@ what is frozen, and how fast each part learns."""
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,10 +40,11 @@ def fit_out(task: ResolvedTask, policy: PreTrainedModel, trained: Features) -> t
     start = None
     if given := training.get("init_from"):
         start = begin_from(task, policy, given, trained)
+    learning = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
     if given := training.get("quantization"):
         policy = quantized(policy, given, task.locate("training.quantization"))
     if given := training.get("peft"):
-        add_adapters(policy, given, task.locate("training.peft"))
+        add_adapters(policy, given, learning, task.locate("training.peft"))
     if patterns := training.get("freeze"):
         freeze(policy, patterns, task.locate("training.freeze"))
     if rates := training.get("learning_rates"):
@@ -57,22 +58,35 @@ def fit_out(task: ResolvedTask, policy: PreTrainedModel, trained: Features) -> t
 # ---- adapters ----
 
 
-def add_adapters(policy: PreTrainedModel, given: Mapping[str, Any], where: str) -> None:
+def add_adapters(policy: PreTrainedModel, given: Mapping[str, Any], learning: Collection[str], where: str) -> None:
     """Put fresh LoRA or DoRA adapters into a policy and freeze all else but `modules_to_save`.
 
-    `target_modules: all-linear`, the default, is every `nn.Linear` that is called as a module, and, for plain LoRA
-    without dropout, the joint projection of queries, keys and values of every `nn.MultiheadAttention`. (The other one
-    of its two, `out_proj`, is never called, so that an adapter on it would silently be without effect.)
+    `target_modules: all-linear`, the default, is every `nn.Linear` that is called as a module and learns without
+    adapters (what the policy freezes itself stays as it is), and, for plain LoRA without dropout, the joint projection
+    of queries, keys and values of every such `nn.MultiheadAttention`. (The other one of its two, `out_proj`, is never
+    called, so that an adapter on it would silently be without effect.)
+
+    Args:
+        policy: changed in place.
+        given: `training.peft`.
+        learning: names of the parameters that learn without adapters.
+        where: for messages.
     """
     from peft import LoraConfig
 
     fields: dict[str, Any] = {"target_modules": ALL_LINEAR, **{k: v for k, v in given.items() if k != "type"}}
     _require_modules(policy, fields, where)
     if fields["target_modules"] == ALL_LINEAR:
-        fields["target_modules"] = linear_layers(policy, leave_out=fields.get("modules_to_save") or ())
+        left_out = fields.get("modules_to_save") or ()
+        fields["target_modules"] = [name for name in linear_layers(policy, left_out) if f"{name}.weight" in learning]
         plain = not fields.get("use_dora") and not fields.get("lora_dropout") and not fields.get("lora_bias")
         if plain and not fields.get("target_parameters"):
-            fields["target_parameters"] = attention_projections(policy) or None
+            fields["target_parameters"] = [n for n in attention_projections(policy) if n in learning] or None
+        if not (fields["target_modules"] or fields.get("target_parameters")):
+            raise ConfigError(
+                f"training.peft.target_modules: expected linear layers that learn in {type(policy).__name__}, got "
+                f"none. Name the modules that are to have adapters ({where})"
+            )
     try:
         insert_adapters(policy, LoraConfig(**fields))
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as problem:
