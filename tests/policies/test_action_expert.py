@@ -113,6 +113,9 @@ def test_weights_of_another_size_are_refused():
     prefix, *_ = parts("gemma")
     with pytest.raises(ValueError, match=r"pretrained_backbone there: expected weights for .*got \(2, 2\)"):
         prefix.load({**prefix.state_dict(), "layers.0.mlp.up_proj.weight": torch.zeros(2, 2)}, "there")
+    more_heads = torch.zeros(32, 24)
+    with pytest.raises(ValueError, match=r"v_proj.weight of shape \(16, 24\), got \(32, 24\)"):
+        prefix.load({**prefix.state_dict(), "layers.1.self_attn.v_proj.weight": more_heads}, "there")
     with pytest.raises(ValueError, match=r"got none"):
         prefix.load({}, "there")
 

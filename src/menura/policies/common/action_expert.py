@@ -134,14 +134,12 @@ class PrefixModel(nn.Module):
         return seen
 
     def load(self, weights: dict[str, Tensor], source: str) -> None:
-        """Copy weights named as in `transformers`, of which there may be more: layers above, and what is dropped."""
-        own = self.state_dict()
-        load_part(self, {name: _first_rows(weights[name], like=own[name]) for name in own if name in weights}, source)
-
-
-def _first_rows(weight: Tensor, like: Tensor) -> Tensor:
-    """Vocabularies are stored padded to round numbers; the rows beyond are of no token."""
-    return weight[: len(like)] if weight.shape[1:] == like.shape[1:] else weight
+        """Copy weights named as in `transformers`, of which there may be more: layers above, what is dropped, and words,
+        since vocabularies are stored padded to round numbers."""
+        known = {name: weights[name] for name in self.state_dict() if name in weights}
+        if "embed_tokens.weight" in known:
+            known["embed_tokens.weight"] = known["embed_tokens.weight"][: self.embed_tokens.num_embeddings]
+        load_part(self, known, source)
 
 
 def load_part(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
@@ -169,6 +167,7 @@ def time_embedding(time: Tensor, width: int, shortest: float = 4e-3, longest: fl
 
 
 def freeze(modules: Iterable[nn.Module | None]) -> None:
+    """Leave them as they are in training."""
     for module in modules:
         if module is not None:
             module.requires_grad_(False)
