@@ -108,7 +108,7 @@ class QwenVLDiffusionPolicyConfig(PretrainedConfig):
         unet_widths: feature maps of the U-Net's levels.
         unet_kernel_size: of its convolutions.
         unet_n_groups: of its group norms.
-        time_embedding_size: width of the embedding of the denoising time in the U-Net.
+        time_embedding_size: width of the features of the denoising time in the head.
         n_train_steps: denoising steps in training, of the `diffusion` head.
         hidden_size: width that the backbone's hidden states are projected to, and of the `flow` head.
         n_layers: blocks of the `flow` head.
