@@ -134,8 +134,8 @@ class PrefixModel(nn.Module):
         return seen
 
     def load(self, weights: dict[str, Tensor], source: str) -> None:
-        """Copy weights named as in `transformers`, of which there may be more: layers above, what is dropped, and words,
-        since vocabularies are stored padded to round numbers."""
+        """Copy weights named as in `transformers`, of which there may be more: layers above, what is dropped, and
+        words, since vocabularies are stored padded to round numbers."""
         known = {name: weights[name] for name in self.state_dict() if name in weights}
         if "embed_tokens.weight" in known:
             known["embed_tokens.weight"] = known["embed_tokens.weight"][: self.embed_tokens.num_embeddings]
