@@ -132,6 +132,19 @@ class TestDirectories:
             meta = MetaPolicy.from_pretrained(directory, dataset=dataset)
             np.testing.assert_allclose(meta.predict(observation), factor * answers["actions"], atol=1e-4)
 
+    @pytest.mark.parametrize("old", [True, False])
+    def test_a_base_model_without_statistics(self, directory, old):
+        if old:
+            among_the_weights(directory)
+        else:
+            for file in (NORMALIZER, UNNORMALIZER):
+                edit_tensors(directory / file, lambda tensors: tensors.clear() or tensors.update(x=torch.zeros(1)))
+            with pytest.raises(StatisticsError, match="A base model has none: fine-tune it"):
+                load_foreign(directory)
+        foreign = load_foreign(directory, args={"statistics": False})
+        state = torch.randn(2, 8)
+        assert torch.equal(foreign.processor.inputs({"state": state})["state"], state)
+
     def test_shapes_and_modes_in_place_of_features(self, directory):
         answers, observation = golden("object")
         among_the_weights(directory)

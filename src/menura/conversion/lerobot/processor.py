@@ -89,16 +89,19 @@ class Around:
     datasets: tuple[str, ...]
 
     @classmethod
-    def read(cls, directory: LeRobotDirectory, weights: Weights, policy_steps: Sequence[str]) -> Around:
+    def read(
+        cls, directory: LeRobotDirectory, weights: Weights, policy_steps: Sequence[str], *, statistics: bool = True
+    ) -> Around:
         """From the processors' steps, or from the weights (of which the statistics are then taken).
 
         Args:
             policy_steps: names of steps that the converted policy does itself (tokenizing, say).
+            statistics: False: nothing is normalized, whatever the files say, as for a base model, which has none.
         """
         config = directory.config
         if directory.preprocessor is None or directory.postprocessor is None:
             table = of_weights(weights, (*config.inputs, *config.outputs))
-            normalization = Normalization(_modes_of(config), EPS, table)
+            normalization = Normalization(_modes_of(config) if statistics else {}, EPS, table)
             return cls(config, normalization, normalization, {}, tuple(table.datasets))
         _check_steps((*directory.preprocessor, *directory.postprocessor), policy_steps, directory)
         inputs = _normalization(directory.preprocessor, "normalizer_processor", directory)
@@ -107,6 +110,8 @@ class Around:
         for step in directory.preprocessor:
             if step.name == "rename_observations_processor":
                 names |= {new: old for old, new in step.config.get("rename_map", {}).items()}
+        if not statistics:
+            inputs = outputs = replace(inputs, modes={})
         return cls(config, inputs, outputs, names, _datasets(inputs, outputs, config))
 
     @property
@@ -216,10 +221,11 @@ def _normalization(steps: Sequence[Step], name: str, directory: LeRobotDirectory
 def _datasets(inputs: Normalization, outputs: Normalization, config: LeRobotConfig) -> tuple[str, ...]:
     """The datasets that have every statistic that is needed; the first one's name where none has, for the message."""
     needed = {key for key, feature in config.inputs.items() if inputs.mode(key, feature) != "IDENTITY"}
+    needs_action = outputs.mode(ACTION, config.outputs[ACTION]) != "IDENTITY"
     complete = [
         name
         for name, own in outputs.table.datasets.items()
-        if ACTION in own and needed <= set(inputs.table.datasets.get(name, {}))
+        if (ACTION in own or not needs_action) and needed <= set(inputs.table.datasets.get(name, {}))
     ]
     return tuple(complete) or tuple(outputs.table.datasets)[:1]
 

@@ -23,19 +23,25 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, args: Mapping[str, Any]) -> Foreign:
-    """The policy in a LeRobot directory, which says all of itself: there are no `args`.
+    """The policy in a LeRobot directory.
+
+    Args:
+        args: none, but for `{"statistics": False}`: nothing is normalized. A base model has no statistics.
 
     Raises:
         CheckpointError, StatisticsError: something is missing, left over, or has no place in Menura.
     """
-    if args:
-        raise CheckpointError(f"args: expected none for a LeRobot policy, whose config says all, got {list(args)}.")
+    if set(args) - {"statistics"} or not isinstance(args.get("statistics", True), bool):
+        raise CheckpointError(
+            f"args: expected none for a LeRobot policy, whose files say all, or {{statistics: false}}, "
+            f"got {dict(args)}."
+        )
     directory = LeRobotDirectory.read(path)
     theirs = directory.config
     rules = converter(theirs.type, theirs.where)
     class_ = policy_class(rules.POLICY)
     weights = directory.weights()
-    around = Around.read(directory, weights, processor_steps(rules))
+    around = Around.read(directory, weights, processor_steps(rules), statistics=args.get("statistics", True))
     contract = Contract.of(class_)
     features = around.features(language="task" in contract.keys)
     facts: dict[str, Any] = {
