@@ -71,7 +71,7 @@ class Table:
                 "tasks": {task: self.rate(policy, task) for task in self.plan.tasks if self.counts(policy, task)},
                 "average": average,
                 "parameters": own[0]["parameters"],
-                "training_s": statistics.median(cell["training_s"] for cell in own),
+                "training_cpu_s": statistics.median(cell["training_cpu_s"] for cell in own),
                 "latency_ms": statistics.median(cell["latency_ms"] for cell in own),
             }
         return {"plan": self.plan.model_dump(mode="json"), "figures": figures, "cells": [dict(c) for c in self.cells]}
@@ -90,7 +90,7 @@ class Table:
         figures = self.to_dict()["figures"]
         for title, key, form in (
             ("parameters", "parameters", "{:,}"),
-            ("training, s", "training_s", "{:.0f}"),
+            ("training, CPU seconds", "training_cpu_s", "{:.0f}"),
             ("latency, ms", "latency_ms", "{:.1f}"),
         ):
             lines.append(f"| {title} | {' | '.join(form.format(figures[name][key]) for name in names)} |")
