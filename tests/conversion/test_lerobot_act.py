@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from menura.checkpoint import load_checkpoint
-from menura.conversion import convert, is_foreign, load_foreign
+from menura.conversion import convert, is_foreign, load_foreign, load_foreign_policy
 from menura.conversion.lerobot.writing import write
 from menura.errors import CheckpointError, ConfigError, StatisticsError
 from menura.features import CameraFeature, Features, VectorFeature
@@ -142,6 +142,7 @@ class TestDirectories:
             with pytest.raises(StatisticsError, match="A base model has none: fine-tune it"):
                 load_foreign(directory)
         foreign = load_foreign(directory, args={"statistics": False})
+        assert load_foreign_policy(directory).policy.num_parameters() == foreign.policy.num_parameters()
         state = torch.randn(2, 8)
         assert torch.equal(foreign.processor.inputs({"state": state})["state"], state)
 

@@ -81,6 +81,12 @@ def load_foreign(
     return foreign
 
 
+def load_foreign_policy(path: str | Path) -> Foreign:
+    """As `load_foreign`, for its weights alone: a base model without statistics will do, and nothing is normalized."""
+    recognised = recognise(Path(path))
+    return load_foreign(path, origin=recognised, args={"statistics": False} if recognised == "lerobot" else None)
+
+
 def convert(
     source: str | Path,
     output_dir: str | Path,

@@ -98,7 +98,7 @@ def open_source(path: str, task: ResolvedTask, where: str) -> Source:
     if (directory / MANIFEST_FILE).is_file():
         return _menura(directory, task)
     if conversion.is_foreign(directory):
-        foreign = conversion.load_foreign(directory)
+        foreign = conversion.load_foreign_policy(directory)
         chunk_size = getattr(foreign.policy.config, "chunk_size", None)
         kind = f"of {foreign.origin}, converted"
         return Source(directory, kind, foreign.policy.state_dict(), {}, foreign.processor.trained, chunk_size)

@@ -44,8 +44,8 @@ class Table:
             there = sorted({feature for features in self.datasets.values() for feature in features})
             raise StatisticsError(
                 f"{self.where}: expected {listed(missing)} of {key!r} in dataset {dataset!r} for {mode}, got "
-                f"those of {listed(there) or 'nothing'}. A base model has none: fine-tune it (init_from), or convert it "
-                "with --args '{statistics: false}', and nothing is normalized."
+                f"those of {listed(there) or 'nothing'}. A base model has none: fine-tune it (init_from), or convert "
+                "it with --args '{statistics: false}', and nothing is normalized."
             )
         return own
 
