@@ -42,8 +42,10 @@ class FlowPolicyConfig(PretrainedConfig):
         dropout: share dropped in the transformer in training, in [0, 1).
         time_sampling: times to train at: `uniform`, `beta` (more of them near noise, where it is decided what to do:
             π0, arXiv 2410.24164, appendix B) or `logit_normal` (more in the middle: arXiv 2403.03206).
-        n_inference_steps: evaluations of the transformer for a chunk; of adaptive steps the most.
-        solver: `euler`, equal steps; or `adaptive`, steps as long as `tolerance` allows.
+        n_inference_steps: evaluations of the transformer for a chunk; of adaptive steps the most. None: 10, as in π0,
+            or 50 of adaptive ones.
+        solver: `euler`, equal steps; or `adaptive`, steps as long as `tolerance` allows: a known accuracy, where that
+            matters, and as a rule no fewer evaluations than as accurate equal steps.
         tolerance: of adaptive steps: error of one step, as a root mean square, in normalized units.
         backbone: the vision model trained with the policy, from random weights: settings of a `transformers` config,
             `model_type` among them. None: ResNet-18.
@@ -78,7 +80,7 @@ class FlowPolicyConfig(PretrainedConfig):
         patch_size: int = 1,
         dropout: float = 0.1,
         time_sampling: str = "beta",
-        n_inference_steps: int = 10,
+        n_inference_steps: int | None = None,
         solver: str = "euler",
         tolerance: float = 0.01,
         backbone: Mapping[str, Any] | None = None,
@@ -96,6 +98,8 @@ class FlowPolicyConfig(PretrainedConfig):
             raise ValueError(f"expected chunk_size to be a multiple of patch_size, got {chunk_size} and {patch_size}")
         if solver not in ("euler", "adaptive"):
             raise ValueError(f"expected solver to be euler or adaptive, got {solver!r}")
+        if n_inference_steps is None:
+            n_inference_steps = 50 if solver == "adaptive" else 10
         if n_inference_steps < (2 if solver == "adaptive" else 1):
             raise ValueError(f"expected n_inference_steps of at least 1, or 2 if adaptive, got {n_inference_steps}")
         if backbone is not None and pretrained_backbone is not None:
