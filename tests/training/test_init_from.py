@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import safetensors.torch
 import torch
 from transformers import AutoModel
 
+from menura import conversion
 from menura.checkpoint import load_checkpoint
 from menura.checkpoint.start import Start
 from menura.errors import CheckpointError, ConfigError
 from menura.features import Features, VectorFeature
-from menura.training.init_from import Source, take_over
+from menura.training.init_from import Source, open_source, take_over
 from menura.training.run import train
 
 
@@ -180,3 +183,23 @@ def test_an_unfinished_run_says_where_its_checkpoint_lies(source: dict[str, torc
     Path("source/config.json").unlink()
     with pytest.raises(CheckpointError, match="got a run that is not finished"):
         trained("begun", training__init_from="source")
+
+
+def test_a_directory_of_lerobot(tmp_path: Path) -> None:
+    fixture = Path(__file__).parents[1] / "fixtures" / "lerobot_act"
+    made = runpy.run_path(str(fixture / "tensors.py"))
+    directory = tmp_path / "lerobot"
+    shutil.copytree(fixture / "object", directory)
+    layout = made["unfolded"](json.loads((directory / "layout.json").read_text()))
+    tensors = {name: torch.from_numpy(made["tensor"](name, shape)) for name, shape in layout.items()}
+    safetensors.torch.save_file(tensors, directory / "model.safetensors")
+    task: Any = None  # where a user's own classes are looked for, of which there are none
+    source = open_source(str(directory), task, "here")
+    assert source.kind == "of lerobot act, converted"
+    assert source.trained is not None
+    theirs = conversion.load_foreign(directory).policy
+    policy = type(theirs)(theirs.config)
+    start = take_over(policy, source, str(directory), source.trained)
+    assert set(start.matched) == set(policy.state_dict())
+    assert not start.whole, "the files hold other names"
+    assert all(torch.equal(policy.state_dict()[name], value) for name, value in theirs.state_dict().items())
