@@ -14,6 +14,8 @@ from menura.errors import ConfigError
 from menura.policies.act.configuration_act import ACTPolicyConfig
 from menura.policies.act.modeling_act import ACTPolicy, kl_divergence, masked_l1
 from menura.policies.act.transformer_act import sine_positions, sine_positions_2d
+from menura.policies.check import check_policy
+from menura.policies.common.resnet import ResNetBackbone
 from menura.policies.contract import build_policy, fill_config
 
 SMALL = {
@@ -207,6 +209,10 @@ def test_what_is_missing_is_said(features):
     [
         ({"hidden_size": 30, "n_heads": 4}, "expected hidden_size to be a multiple of n_heads and of 4, got 30 and 4"),
         ({"n_decoder_layers": 0}, "expected n_encoder_layers, n_decoder_layers and latent_dim of at least 1"),
+        ({"state_dim": 3, "env_state_dim": 4}, "expected env_state_dim in 0 … state_dim = 3, got 4"),
+        ({"activation": "tanh"}, "expected activation to be relu or gelu, got 'tanh'"),
+        ({"backbone_block": "wide"}, "expected backbone_block to be one of basic, bottleneck, got 'wide'"),
+        ({"backbone_dilated": True}, "expected backbone_dilated with bottleneck blocks alone"),
         ({"backbone_norm": "batch"}, "expected backbone_norm to be group or frozen_batch, got 'batch'"),
         ({"backbone_widths": [16]}, "expected as many backbone_widths as backbone_depths"),
         ({"backbone_widths": [15, 30], "backbone_depths": [1, 1]}, "expected backbone_widths to be multiples of 16"),
@@ -242,3 +248,26 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_gradients():
     for ordinary, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(ordinary, checkpointed)
     assert saved[1] < saved[0] / 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pre_norm": True, "n_decoder_layers": 2, "activation": "gelu"},
+        {"use_vae": False},
+        {"state_dim": 5, "env_state_dim": 3, "n_cvae_layers": 1},
+        {"state_dim": 3, "env_state_dim": 3},
+    ],
+)
+def test_every_structure_keeps_the_contract(options):
+    args = {**SMALL, "camera_names": [], "hidden_size": 16, **options}
+    results = check_policy("ACTPolicy", args=args)
+    assert [result.message for result in results if not result.ok] == []
+
+
+def test_a_dilated_backbone_keeps_the_resolution():
+    sizes = {"widths": (64, 128), "depths": (1, 2), "block": "bottleneck"}
+    plain, dilated = (ResNetBackbone(**sizes, dilated=dilated) for dilated in (False, True))
+    image = torch.rand(1, 3, 32, 32)
+    assert plain(image).shape == (1, 128, 4, 4)
+    assert dilated(image).shape == (1, 128, 8, 8)

@@ -61,13 +61,13 @@ def absorbed(layer: Mapping[str, Tensor], width: int, *, pre_norm: bool) -> dict
         value = value + value_weight @ normalized(zeros, "self_attention.norm")
     constant = own[f"{attention}out_proj.weight"] @ value + own[f"{attention}out_proj.bias"]
     if pre_norm:
-        asked = normalized(constant, "cross_attention.norm") - normalized(zeros, "cross_attention.norm")
-        added = constant
+        asked, added = normalized(constant, "cross_attention.norm"), constant
     else:
         asked = added = normalized(constant, "self_attention.norm")
     query_bias, *rest = own[f"{other}in_proj_bias"].chunk(3)
     query_bias = query_bias + own[f"{other}in_proj_weight"].chunk(3)[0] @ asked
-    result = {name: tensor for name, tensor in layer.items() if not name.startswith("self_attention.")}
+    gone = ("self_attention.", "cross_attention.norm.") if pre_norm else ("self_attention.",)
+    result = {name: tensor for name, tensor in layer.items() if not name.startswith(gone)}
     biases = {
         f"{other}in_proj_bias": torch.cat((query_bias, *rest)),
         f"{other}out_proj.bias": own[f"{other}out_proj.bias"] + added,

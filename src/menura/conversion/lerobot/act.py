@@ -38,17 +38,18 @@ _SAME = {  # LeRobot's option -> ours
     "kl_weight": "kl_weight",
 }
 _PLAIN = {  # LeRobot's layer -> ours
-    "model.encoder_latent_input_proj": "latent_projection",
     "model.encoder_1d_feature_pos_embed": "token_positions",
     "model.decoder_pos_embed": "queries",
     "model.decoder.norm": "decoder_norm",
     "model.action_head": "action_head",
 }
 _CVAE = {
+    "model.encoder_latent_input_proj": "latent_projection",
     "model.vae_encoder_cls_embed": "cvae_encoder.summary",
     "model.vae_encoder_action_input_proj": "cvae_encoder.action_projection",
     "model.vae_encoder_latent_output_proj": "cvae_encoder.head",
 }
+_LATENT = "model.encoder_latent_input_proj"
 _POSITIONS = "model.vae_encoder_pos_enc"  # a constant, which LeRobot saves
 
 
@@ -80,6 +81,9 @@ def config_of(theirs: LeRobotConfig) -> dict[str, Any]:
 def state_dict_of(weights: Weights, config: PretrainedConfig) -> dict[str, Tensor]:
     """`ACTPolicy`'s weights."""
     result = _moved(weights, _layers(config))
+    if not config.use_vae:
+        result["latent_token.weight"] = weights.take(f"{_LATENT}.bias")[None]
+        weights.drop(f"{_LATENT}.weight", "without a VAE it is multiplied by 0")
     for side, ours in (("encoder", "encoder"), ("vae_encoder", "cvae_encoder.layers")):
         if side == "encoder" or config.use_vae:
             for number in range(config.n_encoder_layers if side == "encoder" else config.n_cvae_layers):
@@ -125,6 +129,9 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     """LeRobot's weights. The first decoder layer's attention to itself, which ours does not have, is made of zeros."""
     weights = Weights(state_dict, "state_dict")
     result = _moved(weights, {ours: theirs for theirs, ours in _layers(config).items()})
+    if not config.use_vae:
+        result[f"{_LATENT}.bias"] = weights.take("latent_token.weight")[0]
+        result[f"{_LATENT}.weight"] = torch.zeros(config.hidden_size, config.latent_dim)
     encoder = {ours: theirs for theirs, ours in ENCODER_LAYER.items()}
     for number in range(config.n_encoder_layers):
         layer = named(weights.take_below(f"encoder.{number}."), encoder)
@@ -135,7 +142,7 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     for number in range(config.n_decoder_layers):
         layer = named(weights.take_below(f"decoder.{number}."), {ours: name for name, ours in DECODER_LAYER.items()})
         if number == 0:
-            layer |= _no_attention(config.hidden_size)
+            layer |= _no_attention(config.hidden_size, pre_norm=config.pre_norm)
         result |= below(f"model.decoder.layers.{number}.", layer)
     if config.camera_names:
         backbone = to_torchvision(weights.take_below("backbone.resnet."), counters=False)
@@ -173,15 +180,16 @@ def _moved(weights: Weights, layers: Mapping[str, str]) -> dict[str, Tensor]:
     return result
 
 
-def _no_attention(width: int) -> dict[str, Tensor]:
-    """Attention that answers 0, and a norm that leaves it so."""
+def _no_attention(width: int, *, pre_norm: bool) -> dict[str, Tensor]:
+    """Attention that answers 0, and norms that leave it so: its own, and of pre-norm the next."""
+    norms = ("norm1", "norm2") if pre_norm else ("norm1",)
     return {
         "self_attn.in_proj_weight": torch.zeros(3 * width, width),
         "self_attn.in_proj_bias": torch.zeros(3 * width),
         "self_attn.out_proj.weight": torch.zeros(width, width),
         "self_attn.out_proj.bias": torch.zeros(width),
-        "norm1.weight": torch.ones(width),
-        "norm1.bias": torch.zeros(width),
+        **{f"{norm}.weight": torch.ones(width) for norm in norms},
+        **{f"{norm}.bias": torch.zeros(width) for norm in norms},
     }
 
 

@@ -31,7 +31,9 @@ class ACTPolicy(PreTrainedModel):
         width = config.hidden_size
         robot_dim = config.state_dim - config.env_state_dim
         self.cvae_encoder = CVAEEncoder(config) if config.use_vae else None
-        self.latent_projection = nn.Linear(config.latent_dim, width)
+        # Without the CVAE z is always 0, and its token a constant that is learned.
+        self.latent_projection = nn.Linear(config.latent_dim, width) if config.use_vae else None
+        self.latent_token = None if config.use_vae else nn.Embedding(1, width)
         self.state_projection = nn.Linear(robot_dim, width) if robot_dim else None
         self.env_state_projection = nn.Linear(config.env_state_dim, width) if config.env_state_dim else None
         # Learned positions of the tokens that are not image tokens: z and, where there are such, the states.
@@ -143,9 +145,11 @@ class ACTPolicy(PreTrainedModel):
                 f"{self.config.camera_names or 'no camera'}, got {'no' if state is None else 'a'} state and "
                 f"{'no' if image is None else 'an'} image."
             )
-        if latent is None:
-            latent = given.new_zeros(len(given), self.config.latent_dim)
-        tokens = [self.latent_projection(latent)[:, None]]  # (B, 1, D)
+        if self.latent_projection is not None:
+            latent = given.new_zeros(len(given), self.config.latent_dim) if latent is None else latent
+            tokens = [self.latent_projection(latent)[:, None]]  # (B, 1, D)
+        elif self.latent_token is not None:
+            tokens = [self.latent_token.weight.expand(len(given), -1, -1)]
         positions = [self.token_positions.weight]
         robot_dim = self.config.state_dim - self.config.env_state_dim
         if state is not None and self.state_projection is not None:

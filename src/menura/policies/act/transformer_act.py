@@ -98,6 +98,8 @@ class DecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.self_attention = None if first else Attention(config)
         self.cross_attention = Attention(config)
+        if first and config.pre_norm:
+            self.cross_attention.norm = nn.Identity()  # type: ignore[assignment]  # of zeros
         self.feedforward = FeedForward(config)
 
     def forward(
