@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from menura.policies.common.backbones import build_backbone, settings_of
-from menura.policies.common.text_encoder import FrozenTextEncoder
+from menura.policies.common.text_encoder import FrozenT5, FrozenTextEncoder
 
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
 FAMILIES = {
@@ -44,3 +44,29 @@ def test_another_dtype_is_encoded_anew():
     exact = encoder(["a"], tokenize)
     assert encoder.to(torch.bfloat16)(["a"], tokenize).dtype == torch.bfloat16
     torch.testing.assert_close(encoder(["a"], tokenize).float(), exact, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("make", [lambda: FrozenTextEncoder(FAMILIES["bert"]), lambda: FrozenT5(FAMILIES["t5"])])
+def test_what_is_remembered_belongs_to_a_text_a_dtype_and_a_device(make):
+    encoder, asked = make(), []
+
+    def counted(texts):
+        asked.extend(texts)
+        return tokenize(texts)
+
+    encoder(["a", "bcd", "a"], counted)
+    encoder(["bcd"], counted)
+    assert asked == ["a", "bcd"]
+    encoder.to(torch.bfloat16)(["a"], counted)
+    assert asked == ["a", "bcd", "a"]
+    cpu = torch.device("cpu")
+    assert {*encoder._kept} == {("a", torch.float32, cpu), ("bcd", torch.float32, cpu), ("a", torch.bfloat16, cpu)}
+
+
+def test_no_more_texts_are_remembered_than_are_kept(monkeypatch):
+    monkeypatch.setattr(FrozenTextEncoder, "kept_texts", 2)
+    encoder = FrozenTextEncoder(FAMILIES["bert"])
+    vectors = encoder(["a", "bcd"], tokenize)
+    assert torch.equal(encoder(["a", "ef", "bcd"], tokenize)[::2], vectors)
+    encoder(["ghi"], tokenize)
+    assert len(encoder._kept) == 1

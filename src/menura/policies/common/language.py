@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 #: The tokenizer that needs no file: each byte of UTF-8 is a token (Xue et al. 2022, arXiv 2105.13626).
 BYTES = "bytes"
@@ -24,6 +27,7 @@ class TextPolicy(PreTrainedModel):
 
     _tokenizer: PreTrainedTokenizerBase | None = None
     _tokens: dict[str, list[int]]
+    _told_of_cuts: frozenset[str] = frozenset()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -31,10 +35,13 @@ class TextPolicy(PreTrainedModel):
             self._tokenizer = load_tokenizer(self.config.tokenizer, self.config.name_or_path)
         return self._tokenizer
 
-    def tokenize(self, texts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token ids (B, length) int64 and which of them are text (B, length) bool; longer texts are cut.
+    def tokenize(
+        self, texts: Sequence[str], length: int, device: torch.device, setting: str = "tokenizer_max_length"
+    ) -> tuple[Tensor, Tensor]:
+        """Token ids (B, length) int64 and which of them are text (B, length) bool.
 
-        The length is the same for every batch, so that a row does not depend on its neighbours.
+        The length is the same for every batch, so that a row does not depend on its neighbours. A longer text is cut;
+        the first one is told, by the `setting` that the length is from.
         """
         if "_tokens" not in self.__dict__:
             self._tokens = {}
@@ -47,10 +54,22 @@ class TextPolicy(PreTrainedModel):
         ids = torch.full((len(texts), length), pad, dtype=torch.int64)
         mask = torch.zeros(len(texts), length, dtype=torch.bool)
         for row, text in enumerate(texts):
-            tokens = self._tokens[text][:length]
+            tokens = self._tokens[text]
+            if len(tokens) > length:
+                self._tell_of_a_cut(text, len(tokens), length, setting)
+                tokens = tokens[:length]
             ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
             mask[row, : len(tokens)] = True
         return ids.to(device), mask.to(device)
+
+    def _tell_of_a_cut(self, text: str, n_tokens: int, length: int, setting: str) -> None:
+        if setting in self._told_of_cuts:
+            return  # prompts that tell the state would all be
+        self._told_of_cuts = self._told_of_cuts | {setting}
+        logger.warning(
+            f"{type(self).__name__}: expected texts of at most {setting} = {length} tokens, got {n_tokens} of "
+            f"{text!r}: the first {length} alone are read. Raise policy.args.{setting}, or shorten the text."
+        )
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """As in `transformers`, with the tokenizer's files."""

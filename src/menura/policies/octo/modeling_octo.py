@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..common.diffusion import DiffusionProcess
-from ..common.frozen_t5 import FrozenT5
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.text_encoder import FrozenT5
 from .configuration_octo import OctoPolicyConfig
 from .head_octo import DiffusionHead
 from .tokenizers_octo import ImageTokenizer, StateTokenizer

@@ -223,7 +223,8 @@ class QwenVLDiffusionPolicy(TextPolicy):
         """(B, R) token ids of the reasoning of each row, `IGNORED` where there is none."""
         texts = [split_task(text, self.config.reasoning_separator)[1] for text in task]
         device = self.projection.weight.device
-        ids, mask = self.tokenize([text + END_OF_TURN for text in texts], self.config.reasoning_max_length, device)
+        length = self.config.reasoning_max_length
+        ids, mask = self.tokenize([text + END_OF_TURN for text in texts], length, device, "reasoning_max_length")
         some = torch.tensor([bool(text) for text in texts], device=device)
         targets: Tensor = ids.masked_fill(~(mask & some[:, None]), IGNORED)
         return targets

@@ -15,10 +15,10 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from ..common.diffusion import DiffusionProcess
 from ..common.dpm_solver import sample_dpm
-from ..common.frozen_t5 import FrozenT5
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.text_encoder import FrozenT5
 from .configuration_rdt import RDTPolicyConfig
 from .transformer_rdt import Condition, RDTTransformer, WaveEmbedder
 from .weights_rdt import authors_weights
