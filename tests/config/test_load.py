@@ -217,6 +217,45 @@ def test_origins_of_every_value(write: Write) -> None:
     assert resolved.locate("unheard.of") == "default"
 
 
+NORMALIZED = {
+    "policy/squashed.py": """
+from transformers import PretrainedConfig, PreTrainedModel
+
+class BoundedConfig(PretrainedConfig):
+    action_normalize: str = "minmax"
+
+class SquashedPolicyConfig(BoundedConfig):
+    state_normalize = "percentile"
+
+class SquashedPolicy(PreTrainedModel):
+    config_class = SquashedPolicyConfig
+"""
+}
+
+
+@pytest.mark.parametrize(
+    ("processor", "state", "action", "origins"),
+    [
+        ("", "percentile", "minmax", ("policy/squashed.py:8", "policy/squashed.py:5")),
+        ("processor: {action: zscore}\n", "percentile", "zscore", ("policy/squashed.py:8", "configs/task/x.yaml:2")),
+    ],
+)
+def test_a_policy_says_how_it_is_best_normalized(
+    write: Write, processor: str, state: str, action: str, origins: tuple[str, str]
+) -> None:
+    resolved = load_task(write("policy: {class: SquashedPolicy}\n" + processor, **NORMALIZED))
+    assert (resolved.config.processor.state, resolved.config.processor.action) == (state, action)
+    assert (resolved.locate("processor.state"), resolved.locate("processor.action")) == origins
+    again = load_task(write(resolved.to_yaml(), **NORMALIZED))
+    assert again.config == resolved.config
+
+
+def test_a_normalization_that_is_none_is_told_where_the_policy_says_it(write: Write) -> None:
+    source = NORMALIZED["policy/squashed.py"].replace("percentile", "percentiles")
+    with pytest.raises(ConfigError, match=r"processor.state: expected 'zscore'.*\(policy/squashed.py:8\)"):
+        load_task(write("policy: {class: SquashedPolicy}\n", **{"policy/squashed.py": source}))
+
+
 def test_interpolation(write: Write) -> None:
     task = write(COOL + "training: {max_steps: 30}\nevaluation:\n  episodes: ${training.max_steps}\n")
     assert load_task(task).config.evaluation.episodes == 30

@@ -66,6 +66,7 @@ class DiTMultitaskPolicyConfig(PretrainedConfig):
     """
 
     model_type = "menura_dit_multitask"
+    action_normalize = "minmax"
 
     def __init__(
         self,
@@ -102,7 +103,6 @@ class DiTMultitaskPolicyConfig(PretrainedConfig):
         tokenizer_max_length: int = 77,
         **kwargs: Any,
     ) -> None:
-        kwargs.pop("action_offsets", None)  # follow from n_obs_steps and chunk_size
         super().__init__(**kwargs)
         if hidden_size % n_heads or hidden_size // n_heads % 2:
             raise ValueError(f"expected hidden_size / n_heads to be even, got {hidden_size} and {n_heads}")
