@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from menura import files
 from menura.errors import CheckpointError
@@ -133,6 +135,13 @@ def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
         fail(directory)
     assert content(tmp_path / "final") == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_disk_that_is_full_for_safetensors_is_an_error_of_the_system(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nothing" / "weights.safetensors"
+    with pytest.raises(OSError, match="os error 2"), files.new_directory(tmp_path / "final"):
+        save_file({"a": np.zeros(3)}, nowhere)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sigkill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import set_seed
 
 from menura.checkpoint import Checkpoint, load_checkpoint
+from menura.checkpoint.save import RUN_FILE
 from menura.config import load_task
 from menura.data import Mixture, Reader, Windows, collate
 from menura.errors import MenuraError
@@ -40,7 +41,8 @@ def check_run(
     """Send samples of the training data through the training, the evaluation and the server path.
 
     Args:
-        directory: a run or checkpoint with its `run.yaml`; its datasets must still be where they were.
+        directory: a run or checkpoint; with a `run.yaml`, its datasets must still be where they were. Without one,
+            as of a converted checkpoint, it is asked whether it answers as it did when it was saved.
         trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
         project: where the user's classes are looked for; where `run.yaml` says, when None.
 
@@ -63,7 +65,10 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
     checkpoint = load_checkpoint(directory, trust_remote_code=trust_remote_code, project=project)
     yield "files, statistics and golden answers are those that were saved", ""
 
-    task = load_task(directory / "run.yaml", project=project, need_data=True)
+    if not (checkpoint.directory / RUN_FILE).is_file():
+        yield f"it has no {RUN_FILE}, as one that was converted: there is no training to compare it with", ""
+        return
+    task = load_task(checkpoint.directory / RUN_FILE, project=project, need_data=True)
     set_seed(checkpoint.manifest.seed)  # as training did: an image encoder may have random weights
     trained = gather(task, seed=checkpoint.manifest.seed, hold_out=False)
     changed = [

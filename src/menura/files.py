@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from menura.errors import MenuraError
 
 TEMPORARY = ".tmp-"
@@ -149,7 +151,11 @@ def left_behind(final: str | Path) -> Path | None:
 
 @contextmanager
 def new_directory(final: str | Path) -> Iterator[Path]:
-    """A temporary directory beside `final` that takes its place when the block ends without an error."""
+    """A temporary directory beside `final` that takes its place when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk, by safetensors too, which has an error of its own for that.
+    """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{final.name}-", dir=final.parent))
@@ -157,6 +163,8 @@ def new_directory(final: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         replace_directory(temporary, final)
+    except SafetensorError as problem:
+        raise OSError(0, str(problem), str(final)) from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from menura.checkpoint import load_checkpoint
+from menura.conformance import check_run
 from menura.conversion import convert, is_foreign, load_foreign, load_foreign_policy
 from menura.conversion.lerobot.writing import write
 from menura.errors import CheckpointError, ConfigError, StatisticsError
@@ -469,3 +470,17 @@ def pictures(directory: Path) -> Path:
     }
     policy, processor = ours("zscore", **args)
     return write(policy, processor, directory)
+
+
+def test_what_lies_at_the_output_is_not_thrown_away_and_found_before_anything_is_read(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").touch()
+    with pytest.raises(CheckpointError, match=r"thesis: expected a new directory .* 'chapter.tex'"):
+        convert(tmp_path / "nothing", tmp_path / "thesis")
+
+
+def test_a_checkpoint_of_menura_is_told_what_to_do_with_it(directory, tmp_path):
+    ours = convert(directory, tmp_path / "ours")
+    with pytest.raises(CheckpointError, match="got one of Menura's own. --to lerobot goes the other way"):
+        convert(ours, tmp_path / "again")
+    assert [result.ok for result in check_run(ours)] == [True, True]

@@ -194,6 +194,11 @@ def test_wrong_arguments(directory, args, message):
         load_foreign(directory, args=args)
 
 
+def test_a_directory_of_something_else_is_told_before_anything_is_asked(tmp_path):
+    with pytest.raises(CheckpointError, match=r"policy_best.ckpt: expected this file of an original ACT, got none"):
+        load_foreign(tmp_path, origin="act")
+
+
 def saved(change):
     def edit(directory: Path) -> None:
         state_dict = torch.load(directory / "policy_best.ckpt", weights_only=True)

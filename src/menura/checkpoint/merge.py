@@ -10,7 +10,7 @@ from typing import Any
 from menura.checkpoint.adapters import has_adapters, merge_adapters
 from menura.checkpoint.golden import GOLDEN_FILE, Golden, replay
 from menura.checkpoint.load import load_checkpoint
-from menura.checkpoint.save import RUN_FILE, save_checkpoint
+from menura.checkpoint.save import RUN_FILE, require_room, save_checkpoint
 from menura.errors import CheckpointError
 from menura.policies.inference import Inference
 
@@ -26,6 +26,7 @@ def merge_checkpoint(
     Raises:
         CheckpointError: there are no adapters, or merged they would answer something else.
     """
+    require_room(Path(output_dir))
     checkpoint = load_checkpoint(directory, trust_remote_code=trust_remote_code, project=project)
     if not has_adapters(checkpoint.policy):
         raise CheckpointError(f"{directory}: expected adapters to merge, got a checkpoint without.")

@@ -59,7 +59,7 @@ def save_checkpoint(
         start: the weights its training began with; None when they were its own.
     """
     directory = Path(directory)
-    _refuse_to_delete(directory)
+    require_room(directory)
     with new_directory(directory) as temporary:
         write_checkpoint_files(
             temporary,
@@ -119,7 +119,8 @@ def write_checkpoint_files(
     ).write(directory)
 
 
-def _refuse_to_delete(directory: Path) -> None:
+def require_room(directory: Path) -> None:
+    """CheckpointError where `save_checkpoint` would throw something away that is no checkpoint."""
     if not directory.exists():
         return
     mine = {*Manifest.read(directory).files, MANIFEST_FILE} if (directory / MANIFEST_FILE).is_file() else set()

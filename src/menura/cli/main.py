@@ -58,7 +58,7 @@ def _told(error: OSError) -> str:
     """What the system refused: a full disk, a folder that is not ours to write, a port in use."""
     where = f"{error.filename}: " if error.filename else ""
     what, number = error.strerror or str(error), error.errno or 0
-    if within := re.search(r"errno(?: =)? (\d+)", what):  # Arrow and HDF5 wrap the system's words in many of their own
+    if within := re.search(r"(?:errno(?: =)?|os error) (\d+)", what):  # Arrow, HDF5, safetensors: in words of theirs
         number = int(within[1])
         what = os.strerror(number)
     step = _NEXT_STEPS.get(number, "--debug shows where.")

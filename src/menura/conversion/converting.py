@@ -13,7 +13,7 @@ import torch
 
 from menura.checkpoint.load import load_checkpoint
 from menura.checkpoint.manifest import MANIFEST_FILE
-from menura.checkpoint.save import save_checkpoint
+from menura.checkpoint.save import require_room, save_checkpoint
 from menura.conversion.foreign import Foreign
 from menura.conversion.lerobot.writing import write
 from menura.errors import CheckpointError, did_you_mean
@@ -69,12 +69,13 @@ def load_foreign(
     if origin is None:
         origin = recognise(path)
     if origin is None:
-        got = "none of them" if path.exists() else "no such file or directory"
-        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {got}.")
+        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {_what_it_is(path)}.")
     if origin not in READERS:
         raise CheckpointError(
             f"from: expected one of {', '.join(READERS)}, got {origin!r}{did_you_mean(origin, READERS)}."
         )
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected a checkpoint of {origin}, got no such file or directory.")
     foreign = _reader(origin).read(path, args or {})
     foreign.policy.to(device)
     foreign.processor.to(device)
@@ -111,6 +112,7 @@ def convert(
     if to not in TARGETS:
         raise CheckpointError(f"to: expected one of {', '.join(TARGETS)}, got {to!r}{did_you_mean(to, TARGETS)}.")
     source, output_dir = Path(source), Path(output_dir)
+    require_room(output_dir)
     if to == "lerobot":
         checkpoint = load_checkpoint(source)
         return write(checkpoint.policy, checkpoint.processor, output_dir)
@@ -162,6 +164,14 @@ def example_observation(processor: Processor, rows: int = _GOLDEN_ROWS) -> dict[
     if "task" in settings.keys:
         observation["task"] = ["pick up the cube"] * rows
     return observation
+
+
+def _what_it_is(path: Path) -> str:
+    if not path.exists():
+        return "no such file or directory"
+    if (path / MANIFEST_FILE).is_file():
+        return "one of Menura's own. --to lerobot goes the other way, --merge merges adapters"
+    return "none of them"
 
 
 def _reader(origin: str) -> _Reader:

@@ -82,7 +82,7 @@ def evaluate(
     project = project or (task.project if task is not None else None)
     chosen = env if env is not None else task.config.env if task is not None else None
     if chosen is None:
-        raise ConfigError(f"evaluate: expected an environment, got none in {_place(run)}. Give env.")
+        raise ConfigError(f"evaluate: expected an environment, got none in {_place(run)}. Give env (-e).")
     if output_dir is None:
         output_dir = default_output_dir(model, env)
     if blind is None and baselines and run is not None:
@@ -218,7 +218,9 @@ def _name_of(env: str | Path | EnvConfig | Mapping[str, Any]) -> str:
 
 
 def _place(run: Path | None) -> str:
-    return "the call" if run is None else f"{run / RUN_FILE}"
+    if run is None:
+        return "the call"
+    return f"{run / RUN_FILE}" if (run / RUN_FILE).is_file() else f"{run}, which has no {RUN_FILE}"
 
 
 def _command(

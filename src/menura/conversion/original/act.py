@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from menura.conversion.detr import DECODER_LAYER, ENCODER_LAYER, absorbed, named
+from menura.conversion.detr import DECODER_LAYER, ENCODER_LAYER, absorbed, to_ours
 from menura.conversion.foreign import Foreign, build, configured, policy_class, processor_of
 from menura.conversion.original.unpickling import load_pickle, load_torch
 from menura.conversion.resnet import SIZES, from_torchvision
@@ -65,6 +65,10 @@ def read(path: Path, args: Mapping[str, Any]) -> Foreign:
         CheckpointError, StatisticsError: something is missing, left over, or no such checkpoint.
     """
     file = path / BEST_FILE if path.is_dir() else path
+    statistics_file = file.with_name(STATISTICS_FILE)
+    for needed in (file, statistics_file):
+        if not needed.is_file():
+            raise CheckpointError(f"{needed}: expected this file of an original ACT, got none.")
     given = _given(args, file)
     state_dict = load_torch(file)
     if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
@@ -72,7 +76,6 @@ def read(path: Path, args: Mapping[str, Any]) -> Foreign:
     weights = Weights(state_dict, str(file))
     class_ = policy_class("ACTPolicy")
     config = configured(class_, {**_architecture(weights), **given})
-    statistics_file = file.with_name(STATISTICS_FILE)
     processor = _processor(config, statistics_file, Contract.of(class_).keys)
     policy = build(class_, config, _state_dict(weights, config), weights)
     return Foreign(policy, processor, ORIGIN, path, (file, statistics_file), weights.notes)
@@ -144,8 +147,8 @@ def _state_dict(weights: Weights, config: Any) -> dict[str, Tensor]:
     )
     for old, new, n_layers in encoders:
         for number in range(n_layers):
-            result |= below(f"{new}.{number}.", named(weights.take_below(f"{old}.{number}."), ENCODER_LAYER))
-    first = named(weights.take_below("model.transformer.decoder.layers.0."), DECODER_LAYER)
+            result |= below(f"{new}.{number}.", to_ours(weights.take_below(f"{old}.{number}."), ENCODER_LAYER))
+    first = to_ours(weights.take_below("model.transformer.decoder.layers.0."), DECODER_LAYER)
     result |= below("decoder.0.", absorbed(first, config.hidden_size, pre_norm=config.pre_norm))
     result |= below("backbone.resnet.", from_torchvision(weights.take_below(_BACKBONE)))
     weights.drop("model.transformer.decoder.layers.", "the original reads the first layer's output alone")
