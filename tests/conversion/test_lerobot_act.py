@@ -481,6 +481,6 @@ def test_what_lies_at_the_output_is_not_thrown_away_and_found_before_anything_is
 
 def test_a_checkpoint_of_menura_is_told_what_to_do_with_it(directory, tmp_path):
     ours = convert(directory, tmp_path / "ours")
-    with pytest.raises(CheckpointError, match="got one of Menura's own. --to lerobot goes the other way"):
+    with pytest.raises(CheckpointError, match=r"got one of Menura's own. --to lerobot goes the other way"):
         convert(ours, tmp_path / "again")
     assert [result.ok for result in check_run(ours)] == [True, True]
