@@ -94,6 +94,9 @@ def test_a_table_is_made_goes_on_and_grows(project: Path) -> None:
     text = Path("out/table.md").read_text()
     assert "| | small | large |" in text
     assert "**average**" in text
+    page = Path("out/report.html").read_text()
+    assert "4 of 4 trainings" in page
+    assert page.count('class="mark"') == 2
     before = {file: file.stat().st_mtime_ns for file in Path("out").rglob("cell.json")}
 
     grown = reproduce(write(project), output_dir="out", num_workers=2, progress=False)

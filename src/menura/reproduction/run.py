@@ -14,8 +14,11 @@ from menura.errors import CheckpointError, ConfigError
 from menura.evaluation.child import Child
 from menura.files import read_json
 from menura.reproduction.plan import Cell, Plan, cells, fingerprint
+from menura.reproduction.report import write_page
 from menura.reproduction.table import Table
 from menura.reproduction.worker import CELL_FILE, Setup, threads
+
+REPORT_FILE = "report.html"
 
 
 def reproduce(
@@ -61,10 +64,15 @@ def reproduce(
         for made in _made(chosen, task, missing, num_workers or threads()):
             done.append(made)
             table = Table.of(chosen, done)
-            table.save(directory)
+            _write(table, directory)
             bar.update(line, completed=len(done), last=table.told(made))
-    table.save(directory)
+    _write(table, directory)
     return table
+
+
+def _write(table: Table, directory: Path) -> None:
+    table.save(directory)
+    write_page(directory / REPORT_FILE, table)
 
 
 def _task_file(plan: Plan, source: str | Path | Plan, project: Path | None) -> Path:
