@@ -175,12 +175,29 @@ def test_a_checkpoint_does_not_need_the_pretrained_backbone_any_more(pretrained,
 
 def test_the_transformers_start_from_glorot_and_the_style_near_its_prior():
     torch.manual_seed(0)
-    policy = small(hidden_size=128, feedforward_size=256)
+    policy = small(hidden_size=128, feedforward_size=256, latent_dim=32)
     layer = policy.encoder[0]
-    for weight in (layer.attention.attention.in_proj_weight, layer.feedforward.layers[0].weight):
+    attention = layer.attention
+    joint = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])  # as DETR draws it
+    for weight in (joint, attention.out_proj.weight, layer.feedforward.layers[0].weight):
         fan_out, fan_in = weight.shape
         assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / (fan_in + fan_out)), rel=0.05)
-    assert float(policy(state=torch.randn(64, 5), actions=torch.randn(64, 6, 3))["kl_loss"].detach()) / 4 < 0.5
+    assert not any(module.bias.any() for module in layer.modules() if isinstance(module, nn.Linear))
+    assert float(policy(state=torch.randn(64, 5), actions=torch.randn(64, 6, 3))["kl_loss"].detach()) / 32 < 0.5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_attention_is_that_of_torch(training):
+    torch.manual_seed(0)
+    ours = small(dropout=0.0).encoder[0].attention.train(training)
+    theirs = nn.MultiheadAttention(32, 2, batch_first=True)
+    projections = (ours.q_proj, ours.k_proj, ours.v_proj)
+    theirs.in_proj_weight = nn.Parameter(torch.cat([each.weight for each in projections]))
+    theirs.out_proj = ours.out_proj
+    x, positions, memory = torch.randn(3, 6, 32), torch.randn(6, 32), torch.randn(3, 4, 32)
+    is_pad = torch.tensor([[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.bool)
+    attended = theirs(x + positions, memory + positions[:4], memory, key_padding_mask=is_pad)[0]
+    torch.testing.assert_close(ours(x, positions, memory, positions[:4], is_pad), ours.norm(x + attended))
 
 
 def test_a_random_backbone_has_group_norms():

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from torch import nn
 from transformers import AutoModel
 
 import menura
@@ -26,7 +27,7 @@ from menura.meta_policy import MetaPolicy
 from menura.policies.act.modeling_act import ACTPolicy
 from menura.policies.checking.samples import default_encoder_dim, default_features, make_batch
 from menura.policies.contract import Contract, build_policy
-from menura.training.finetuning import add_adapters, attention_projections, linear_layers
+from menura.training.finetuning import add_adapters, linear_layers
 from menura.training.run import TrainResult, train
 
 pytest.importorskip("peft")
@@ -134,7 +135,7 @@ def test_bf16_and_gradient_checkpointing(project: Path) -> None:
     adapters = weights("out/adapter_model.safetensors")
     moved = [name for name, value in adapters.items() if "lora_B" in name and value.abs().sum() > 0]
     assert len(moved) == sum("lora_B" in name for name in adapters)
-    assert any(name.endswith("encoder.0.attention.attention.lora_B.weight") for name in moved)
+    assert any(name.endswith("encoder.0.attention.q_proj.lora_B.weight") for name in moved)
     assert {value.dtype for value in adapters.values()} == {torch.float32}
     load_checkpoint("out", project=project)
 
@@ -157,8 +158,9 @@ def test_all_linear_is_every_linear_layer_that_is_called() -> None:
     policy = act()
     linear = linear_layers(policy)
     assert "action_head" in linear
-    assert not [name for name in linear if name.endswith("out_proj")]
-    assert "encoder.0.attention.attention.in_proj_weight" in attention_projections(policy)
+    assert "encoder.0.attention.q_proj" in linear
+    attention = nn.TransformerEncoderLayer(8, 2, 8)
+    assert linear_layers(attention) == ["linear1", "linear2"]
     assert "action_head" not in linear_layers(policy, leave_out=["action_head"])
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     add_adapters(policy, {**LORA, "modules_to_save": ["queries"]}, learning(policy), "here")
@@ -237,7 +239,7 @@ def test_what_is_refused(project: Path, given: dict[str, Any], message: str) -> 
 
 def test_attention_layers_as_a_whole_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected no torch\.nn\.MultiheadAttention"):
-        add_adapters(act(), {**LORA, "target_modules": ["attention.attention"]}, (), "here")
+        add_adapters(nn.TransformerEncoderLayer(8, 2, 8), {**LORA, "target_modules": ["self_attn"]}, (), "here")
 
 
 def test_adapters_of_other_code_are_refused(project: Path) -> None:

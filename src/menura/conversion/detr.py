@@ -13,16 +13,16 @@ from menura.errors import CheckpointError
 
 # Theirs -> ours, of the parts of a layer.
 ENCODER_LAYER = {
-    "self_attn": "attention.attention",
+    "self_attn": "attention",
     "norm1": "attention.norm",
     "linear1": "feedforward.layers.0",
     "linear2": "feedforward.layers.3",
     "norm2": "feedforward.norm",
 }
 DECODER_LAYER = {
-    "self_attn": "self_attention.attention",
+    "self_attn": "self_attention",
     "norm1": "self_attention.norm",
-    "multihead_attn": "cross_attention.attention",
+    "multihead_attn": "cross_attention",
     "norm2": "cross_attention.norm",
     "linear1": "feedforward.layers.0",
     "linear2": "feedforward.layers.3",
@@ -30,13 +30,36 @@ DECODER_LAYER = {
 }
 
 
-def named(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """A layer's tensors by the other side's names of its parts; CheckpointError for a part it should not have."""
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")  # which `nn.MultiheadAttention` holds as one, `in_proj_…`
 
+
+def to_ours(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """A layer's tensors by our names of its parts; CheckpointError for a part it should not have."""
+    result: dict[str, Tensor] = {}
+    for name, tensor in _named(layer, names).items():
+        attention, joint, kind = name.rpartition("in_proj_")
+        if joint:
+            result |= {f"{attention}{p}.{kind}": part for p, part in zip(_PROJECTIONS, tensor.chunk(3), strict=True)}
+        else:
+            result[name] = tensor
+    return result
+
+
+def to_theirs(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The way back of `to_ours`."""
+    result = _named(layer, {ours: theirs for theirs, ours in names.items()})
+    for name in [name for name in result if "q_proj." in name]:
+        parts = [result.pop(name.replace("q_proj.", f"{projection}.")) for projection in _PROJECTIONS]
+        result[name.replace("q_proj.", "in_proj_")] = torch.cat(parts)
+    return result
+
+
+def _named(layer: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     def rename(name: str) -> str:
-        part = next((part for part in names if name.startswith(f"{part}.")), None)
-        if part is None:
+        parts = [part for part in names if name.startswith(f"{part}.")]
+        if not parts:
             raise CheckpointError(f"transformer layer: expected parts {', '.join(names)}, got the tensor {name!r}.")
+        part = max(parts, key=len)
         return names[part] + name.removeprefix(part)
 
     return renamed(layer, rename)
@@ -49,27 +72,24 @@ def absorbed(layer: Mapping[str, Tensor], width: int, *, pre_norm: bool) -> dict
     c = W_o v + b_o to zeros. What the second attention then asks with, and adds to, are constants.
     """
     own = {name: tensor.double() for name, tensor in layer.items()}
-    attention, other = "self_attention.attention.", "cross_attention.attention."
-    zeros = own[f"{attention}out_proj.bias"].new_zeros(width)
+    zeros = own["self_attention.out_proj.bias"].new_zeros(width)
 
     def normalized(x: Tensor, norm: str) -> Tensor:
         return layer_norm(x, (width,), own[f"{norm}.weight"], own[f"{norm}.bias"])
 
-    value_weight = own[f"{attention}in_proj_weight"].chunk(3)[2]
-    value = own[f"{attention}in_proj_bias"].chunk(3)[2]
-    if pre_norm:
-        value = value + value_weight @ normalized(zeros, "self_attention.norm")
-    constant = own[f"{attention}out_proj.weight"] @ value + own[f"{attention}out_proj.bias"]
+    def projected(x: Tensor, projection: str) -> Tensor:
+        return own[f"{projection}.weight"] @ x + own[f"{projection}.bias"]
+
+    read = normalized(zeros, "self_attention.norm") if pre_norm else zeros
+    constant = projected(projected(read, "self_attention.v_proj"), "self_attention.out_proj")
     if pre_norm:
         asked, added = normalized(constant, "cross_attention.norm"), constant
     else:
         asked = added = normalized(constant, "self_attention.norm")
-    query_bias, *rest = own[f"{other}in_proj_bias"].chunk(3)
-    query_bias = query_bias + own[f"{other}in_proj_weight"].chunk(3)[0] @ asked
     gone = ("self_attention.", "cross_attention.norm.") if pre_norm else ("self_attention.",)
     result = {name: tensor for name, tensor in layer.items() if not name.startswith(gone)}
     biases = {
-        f"{other}in_proj_bias": torch.cat((query_bias, *rest)),
-        f"{other}out_proj.bias": own[f"{other}out_proj.bias"] + added,
+        "cross_attention.q_proj.bias": projected(asked, "cross_attention.q_proj"),
+        "cross_attention.out_proj.bias": own["cross_attention.out_proj.bias"] + added,
     }
     return result | {name: bias.to(layer[name].dtype) for name, bias in biases.items()}

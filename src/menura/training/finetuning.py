@@ -62,9 +62,8 @@ def add_adapters(policy: PreTrainedModel, given: Mapping[str, Any], learning: Co
     """Put fresh LoRA or DoRA adapters into a policy and freeze all else but `modules_to_save`.
 
     `target_modules: all-linear`, the default, is every `nn.Linear` that is called as a module and learns without
-    adapters (what the policy freezes itself stays as it is), and, for plain LoRA without dropout, the joint projection
-    of queries, keys and values of every such `nn.MultiheadAttention`. (The other one of its two, `out_proj`, is never
-    called, so that an adapter on it would silently be without effect.)
+    adapters (what the policy freezes itself stays as it is). Of an `nn.MultiheadAttention` none is called, so that an
+    adapter would silently be without effect.
 
     Args:
         policy: changed in place.
@@ -79,9 +78,6 @@ def add_adapters(policy: PreTrainedModel, given: Mapping[str, Any], learning: Co
     if fields["target_modules"] == ALL_LINEAR:
         left_out = fields.get("modules_to_save") or ()
         fields["target_modules"] = [name for name in linear_layers(policy, left_out) if f"{name}.weight" in learning]
-        plain = not fields.get("use_dora") and not fields.get("lora_dropout") and not fields.get("lora_bias")
-        if plain and not fields.get("target_parameters"):
-            fields["target_parameters"] = [n for n in attention_projections(policy) if n in learning] or None
         if not (fields["target_modules"] or fields.get("target_parameters")):
             raise ConfigError(
                 f"training.peft.target_modules: expected linear layers that learn in {type(policy).__name__}, got "
@@ -105,15 +101,6 @@ def linear_layers(policy: nn.Module, leave_out: Iterable[str] = ()) -> list[str]
         if isinstance(module, nn.Linear)
         and not name.startswith(attentions)
         and not any(f".{part}." in f".{name}." for part in leave_out)
-    ]
-
-
-def attention_projections(policy: nn.Module) -> list[str]:
-    """The names of the joint query, key and value weights of attention layers that have one."""
-    return [
-        f"{name}.in_proj_weight"
-        for name, module in policy.named_modules()
-        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from menura.conversion.detr import DECODER_LAYER, ENCODER_LAYER, absorbed, named
+from menura.conversion.detr import DECODER_LAYER, ENCODER_LAYER, absorbed, to_ours, to_theirs
 from menura.conversion.lerobot.config import LeRobotConfig
 from menura.conversion.resnet import SIZES, from_torchvision, to_torchvision
 from menura.conversion.weights import Weights, below
@@ -88,9 +88,9 @@ def state_dict_of(weights: Weights, config: PretrainedConfig) -> dict[str, Tenso
         if side == "encoder" or config.use_vae:
             for number in range(config.n_encoder_layers if side == "encoder" else config.n_cvae_layers):
                 layer = weights.take_below(f"model.{side}.layers.{number}.")
-                result |= below(f"{ours}.{number}.", named(layer, ENCODER_LAYER))
+                result |= below(f"{ours}.{number}.", to_ours(layer, ENCODER_LAYER))
     for number in range(config.n_decoder_layers):
-        layer = named(weights.take_below(f"model.decoder.layers.{number}."), DECODER_LAYER)
+        layer = to_ours(weights.take_below(f"model.decoder.layers.{number}."), DECODER_LAYER)
         if number == 0:
             layer = absorbed(layer, config.hidden_size, pre_norm=config.pre_norm)
         result |= below(f"decoder.{number}.", layer)
@@ -132,15 +132,14 @@ def state_dict_to(state_dict: Mapping[str, Tensor], config: PretrainedConfig) ->
     if not config.use_vae:
         result[f"{_LATENT}.bias"] = weights.take("latent_token.weight")[0]
         result[f"{_LATENT}.weight"] = torch.zeros(config.hidden_size, config.latent_dim)
-    encoder = {ours: theirs for theirs, ours in ENCODER_LAYER.items()}
     for number in range(config.n_encoder_layers):
-        layer = named(weights.take_below(f"encoder.{number}."), encoder)
+        layer = to_theirs(weights.take_below(f"encoder.{number}."), ENCODER_LAYER)
         result |= below(f"model.encoder.layers.{number}.", layer)
     for number in range(config.n_cvae_layers if config.use_vae else 0):
-        layer = named(weights.take_below(f"cvae_encoder.layers.{number}."), encoder)
+        layer = to_theirs(weights.take_below(f"cvae_encoder.layers.{number}."), ENCODER_LAYER)
         result |= below(f"model.vae_encoder.layers.{number}.", layer)
     for number in range(config.n_decoder_layers):
-        layer = named(weights.take_below(f"decoder.{number}."), {ours: name for name, ours in DECODER_LAYER.items()})
+        layer = to_theirs(weights.take_below(f"decoder.{number}."), DECODER_LAYER)
         if number == 0:
             layer |= _no_attention(config.hidden_size, pre_norm=config.pre_norm)
         result |= below(f"model.decoder.layers.{number}.", layer)

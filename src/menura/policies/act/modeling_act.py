@@ -49,13 +49,10 @@ class ACTPolicy(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Glorot in the transformers, as DETR has it; PyTorch's own elsewhere. The backbone, a `transformers` model of
-        its own, initializes itself (or is pretrained) and is not touched."""
+        """PyTorch's own but in the transformers, whose layers say how they begin. The backbone, a `transformers` model
+        of its own, initializes itself (or is pretrained) and is not touched."""
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm)):
             module.reset_parameters()
-        elif isinstance(module, nn.MultiheadAttention):
-            nn.init.xavier_uniform_(module.in_proj_weight)
-            nn.init.zeros_(module.in_proj_bias)
 
     def forward(
         self,

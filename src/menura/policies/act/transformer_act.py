@@ -10,18 +10,23 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..common.initialization import begins_by
 from .configuration_act import ACTPolicyConfig
 
 
-class GlorotLinear(nn.Linear):
-    """A linear layer that starts from Glorot's uniform weights and no bias."""
+def glorot_(layer: nn.Linear, gain: float = 1.0) -> None:
+    """Glorot's uniform weights, as DETR has them, and no bias."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
 
-    def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
+
+def glorot_of_three_(layer: nn.Linear) -> None:
+    """The same of queries, keys and values, which DETR draws as one matrix (3·D, D)."""
+    glorot_(layer, gain=math.sqrt((1 + 1) / (3 + 1)))
 
 
 class FeedForward(nn.Module):
@@ -30,10 +35,10 @@ class FeedForward(nn.Module):
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            GlorotLinear(config.hidden_size, config.feedforward_size),
+            begins_by(glorot_, nn.Linear(config.hidden_size, config.feedforward_size)),
             ACT2FN[config.activation],
             nn.Dropout(config.dropout),
-            GlorotLinear(config.feedforward_size, config.hidden_size),
+            begins_by(glorot_, nn.Linear(config.feedforward_size, config.hidden_size)),
             nn.Dropout(config.dropout),
         )
         self.norm = nn.LayerNorm(config.hidden_size)
@@ -49,11 +54,15 @@ class Attention(nn.Module):
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(
-            config.hidden_size, config.n_heads, dropout=config.dropout, batch_first=True
-        )
+        width = config.hidden_size
+        self.n_heads = config.n_heads
+        self.attention_dropout = config.dropout
+        self.q_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
+        self.k_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
+        self.v_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
+        self.out_proj = begins_by(glorot_, nn.Linear(width, width))
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.hidden_size)
+        self.norm = nn.LayerNorm(width)
         self.pre_norm = config.pre_norm
 
     def forward(
@@ -67,11 +76,20 @@ class Attention(nn.Module):
         """(B, M, D) asks (B, N, D), or itself when there is no memory; `is_pad` (B, N) hides what is asked."""
         asking = self.norm(x) if self.pre_norm else x
         memory = asking if memory is None else memory
-        attended = self.attention(
-            asking + x_positions, memory + memory_positions, memory, key_padding_mask=is_pad, need_weights=False
-        )[0]
-        mixed: Tensor = x + self.dropout(attended)
+        attended = scaled_dot_product_attention(
+            self._heads(self.q_proj(asking + x_positions)),
+            self._heads(self.k_proj(memory + memory_positions)),
+            self._heads(self.v_proj(memory)),
+            attn_mask=None if is_pad is None else ~is_pad[:, None, None],
+            dropout_p=self.attention_dropout if self.training else 0.0,
+        )
+        mixed: Tensor = x + self.dropout(self.out_proj(attended.transpose(1, 2).flatten(2)))
         return mixed if self.pre_norm else self.norm(mixed)
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, heads, N, D / heads)."""
+        heads: Tensor = tokens.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        return heads
 
 
 class EncoderLayer(GradientCheckpointingLayer):
