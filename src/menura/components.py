@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from menura.errors import ComponentError, MenuraError, nearest
-from menura.source import UNKNOWN, Parameters, SourceClass, SourceModule, class_line, module_file
+from menura.source import UNKNOWN, Constant, Parameters, SourceClass, SourceModule, class_line, module_file
 from menura.user_code import last_frame
 
 # kind -> name in YAML -> where the class is.
@@ -141,6 +141,11 @@ class Found:
         found = _found(self.kind, linked, self.project)
         beside = self.module is None and self.file is not None and linked.module.file.parent == self.file.parent
         return replace(found, module=None) if beside else found
+
+    def constant(self, name: str) -> Constant | None:
+        """The literal that a class attribute is set to, as far as source tells."""
+        source = self._source()
+        return source.constant(name) if source is not None else None
 
     def lacks_config_class(self) -> bool:
         """Of a policy: whether its source certainly names no config class."""

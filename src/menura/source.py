@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _CONFIG_ROOTS = ("PretrainedConfig", "PreTrainedConfig")
 # Base classes that take no arguments of interest. (A PretrainedConfig would swallow any keyword silently.)
@@ -142,6 +142,14 @@ class SourceModule:
         return name in self.classes or name in self.imports or name in self.other_names
 
 
+class Constant(NamedTuple):
+    """A literal, and where it stands."""
+
+    value: Any
+    file: Path
+    line: int
+
+
 @dataclass(frozen=True)
 class SourceClass:
     """A class statement and the module it stands in."""
@@ -159,14 +167,12 @@ class SourceClass:
 
     def assigned(self, name: str) -> str | None:
         """The (dotted) name that an attribute is set to or annotated with in this class's own body."""
-        for statement in self.node.body:
-            if isinstance(statement, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == name for target in statement.targets
-            ):
-                return ast.unparse(statement.value)
-            if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == name:
-                return ast.unparse(statement.value or statement.annotation)
-        return None
+        setting = self._setting(name)
+        if setting is None:
+            return None
+        annotation = setting.annotation if isinstance(setting, ast.AnnAssign) else None
+        value = setting.value or annotation
+        return ast.unparse(value) if value is not None else None
 
     def linked_class(self, *attributes: str) -> SourceClass | None:
         """The class that the first of these class attributes names, here or in a base class."""
@@ -176,6 +182,24 @@ class SourceClass:
         for _, base in self.bases():
             if base is not None and (found := base.linked_class(*attributes)) is not None:
                 return found
+        return None
+
+    def constant(self, name: str) -> Constant | None:
+        """The literal that a class attribute is set to, here or in a base class; None where there is none."""
+        setting = self._setting(name)
+        if setting is not None:
+            literals = _literals({name: setting.value})
+            return Constant(literals[name], self.module.file, setting.lineno) if literals else None
+        found = (base.constant(name) for _, base in self.bases() if base is not None)
+        return next((constant for constant in found if constant is not None), None)
+
+    def _setting(self, name: str) -> ast.Assign | ast.AnnAssign | None:
+        """The statement in this class's own body that sets or annotates an attribute."""
+        for statement in self.node.body:
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                    return statement
         return None
 
     def lacks(self, *attributes: str) -> bool:

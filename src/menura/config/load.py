@@ -14,6 +14,7 @@ from menura.config.datasets import anchor_datasets, check_datasets, spell_out_da
 from menura.config.finetuning import anchor_init_from
 from menura.config.interpolation import interpolate
 from menura.config.messages import schema_problems
+from menura.config.normalization import choose_normalization
 from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
 from menura.config.overrides import apply, parse_overrides
 from menura.config.resolved import ResolvedTask
@@ -140,6 +141,7 @@ def _complete(tree: Tree, words: Sequence[str], project: Path, problems: Problem
     anchor_datasets(tree, project)
     anchor_init_from(tree, project)
     choose_length(tree, problems)
+    choose_normalization(tree, problems)
     return tree
 
 

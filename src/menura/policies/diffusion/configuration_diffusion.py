@@ -69,6 +69,7 @@ class DiffusionPolicyConfig(PretrainedConfig):
     """
 
     model_type = "menura_diffusion"
+    action_normalize = "minmax"
 
     def __init__(
         self,

@@ -76,6 +76,8 @@ class OpenVLAPolicyConfig(PretrainedConfig):
     """
 
     model_type = "menura_openvla"
+    state_normalize = "percentile"
+    action_normalize = "percentile"
 
     def __init__(
         self,

@@ -41,6 +41,8 @@ class PI05PolicyConfig(PretrainedConfig):
     """
 
     model_type = "menura_pi05"
+    state_normalize = "percentile"
+    action_normalize = "percentile"
 
     def __init__(
         self,

@@ -71,6 +71,8 @@ class PI0FastPolicyConfig(PretrainedConfig):
     """
 
     model_type = "menura_pi0_fast"
+    state_normalize = "percentile"
+    action_normalize = "percentile"
 
     def __init__(
         self,
