@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .initialization import begins_by, zeros_
+
 
 class Constants(NamedTuple):
     """What stays the same over the denoising steps of a chunk.
@@ -83,7 +85,9 @@ class DiT(nn.Module):
         )
         self.output_norm = ModulatedNorm(width) if output_norm else None
         self.output_modulation = Modulation(2, width, time_dim, condition_dim) if output_norm else None
-        self.output = (ZeroLinear if output_norm else nn.Linear)(width, patch_size * action_dim)
+        self.output = nn.Linear(width, patch_size * action_dim)
+        if output_norm:
+            begins_by(zeros_, self.output)
 
     def constants(self, condition: Tensor, memory: Tensor | None = None, visible: Tensor | None = None) -> Constants:
         """What `forward` needs of the condition (B, C) and of the memory (B, N, D), of which `visible` (B, N) is
@@ -215,8 +219,8 @@ class Modulation(nn.Module):
     def __init__(self, parts: int, width: int, time_dim: int, condition_dim: int) -> None:
         super().__init__()
         self.parts = parts
-        self.time = ZeroLinear(time_dim, parts * width)
-        self.condition = ZeroLinear(condition_dim, parts * width, bias=False)
+        self.time = begins_by(zeros_, nn.Linear(time_dim, parts * width))
+        self.condition = begins_by(zeros_, nn.Linear(condition_dim, parts * width, bias=False))
 
     def forward(self, time: Tensor, constant: Tensor) -> tuple[Tensor, ...]:
         """The time's features (B, F) and the condition's part (B, P·D) -> P of (B, 1, D)."""
@@ -241,15 +245,6 @@ class TimeFeatures(nn.Module):
         waves = sinusoidal(self.scale * time.float(), self.dim)
         features: Tensor = self.layers(waves.to(next(self.parameters()).dtype))
         return features
-
-
-class ZeroLinear(nn.Linear):
-    """A linear layer that starts at 0."""
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
 
 def sinusoidal(positions: Tensor, dim: int) -> Tensor:

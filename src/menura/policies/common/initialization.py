@@ -26,6 +26,18 @@ def begins_by_itself(layer: nn.Module) -> bool:
     return "reset_parameters" in vars(layer)
 
 
+def zeros_(layer: nn.Linear) -> None:
+    """Weights of 0, and no bias."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def uniform_(layer: nn.Linear, bound: float) -> None:
+    """Weights and bias, if there is one, uniform in [-bound, bound]."""
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound)
+
+
 def normal_(layer: nn.Linear | nn.Embedding, std: float) -> None:
     """Normal weights and no bias."""
     nn.init.normal_(layer.weight, std=std)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .initialization import begins_by
 from .resnet import ResNetBackbone
 from .spatial_softmax import SpatialSoftmax
 
@@ -44,7 +45,7 @@ class KeypointEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.keypoints = SpatialSoftmax(channels, n_keypoints)
-        self.projection = nn.Linear(2 * n_keypoints, feature_size)
+        self.projection = begins_by(nn.Linear.reset_parameters, nn.Linear(2 * n_keypoints, feature_size))
         self.crop_size = crop_size
         self.crop_is_random = crop_is_random
         self.resize_shape = None if resize_shape is None else list(resize_shape)

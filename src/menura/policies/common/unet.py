@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .convolutions import ShortConv1d, ShortConvTranspose1d
+from .initialization import begins_by, uniform_
 
 #: Of the last block, whatever `n_groups` says, in the authors' code (`conditional_unet1d.py`) and in LeRobot's.
 LAST_GROUPS = 8
@@ -153,15 +155,9 @@ class FiLM(nn.Module):
 
     def __init__(self, time_dim: int, condition_dim: int, width: int) -> None:
         super().__init__()
-        self.time = nn.Linear(time_dim, width, bias=False)
-        self.condition = nn.Linear(condition_dim, width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """PyTorch's own of a linear layer, as if it were one."""
-        bound = (self.time.in_features + self.condition.in_features) ** -0.5
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        as_one = partial(uniform_, bound=(time_dim + condition_dim) ** -0.5)  # PyTorch's own of the two together
+        self.time = begins_by(as_one, nn.Linear(time_dim, width, bias=False))
+        self.condition = begins_by(as_one, nn.Linear(condition_dim, width))
 
 
 class TimeFeatures(nn.Sequential):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ..common.diffusion import DiffusionProcess
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
-from ..common.unet import ConditionalUNet, FiLM
+from ..common.unet import ConditionalUNet
 from .configuration_diffusion import DiffusionPolicyConfig
 from .encoder_diffusion import ObservationEncoder
 from .transformer_diffusion import TransformerDenoiser
@@ -72,10 +72,9 @@ class DiffusionPolicy(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own; in the transformer the authors'. The backbone initializes itself and is not touched."""
-        if isinstance(
-            module, (nn.Linear, nn.Conv1d, nn.ConvTranspose1d, nn.Conv2d, nn.GroupNorm, FiLM, TransformerDenoiser)
-        ):
+        """PyTorch's own, but of layers that say how they begin. The backbone initializes itself and is not touched."""
+        layers = (nn.Linear, nn.Conv1d, nn.ConvTranspose1d, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm)
+        if isinstance(module, layers):
             module.reset_parameters()
 
     @property

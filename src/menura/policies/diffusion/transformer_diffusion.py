@@ -9,13 +9,18 @@ Shapes: B batch, T chunk, A action, O observation steps, C condition of one step
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..common.initialization import begins_by, normal_
 from ..common.unet import sinusoidal
 from .configuration_diffusion import DiffusionPolicyConfig
+
+INITIAL_STD = 0.02  # of the authors (`transformer_for_diffusion.py`)
 
 
 class TransformerDenoiser(nn.Module):
@@ -33,16 +38,9 @@ class TransformerDenoiser(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, config.action_dim)
-
-    def reset_parameters(self) -> None:
-        """As the authors have it (`transformer_for_diffusion.py`): normal(0, 0.02), biases 0."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
+        for part in self.modules():
+            if isinstance(part, (nn.Linear, nn.Embedding)):
+                begins_by(partial(normal_, std=INITIAL_STD), part)
 
     def memory(self, condition: Tensor) -> list[Tensor]:
         """(B, O, C) -> keys and values (B, O, 2D) of every layer: what stays the same over the denoising steps."""

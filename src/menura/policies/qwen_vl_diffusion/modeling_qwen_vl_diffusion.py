@@ -18,7 +18,6 @@ from transformers import DynamicCache
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
-from ..common.unet import FiLM
 from .backbone_qwen_vl_diffusion import Backbone, Tokens
 from .configuration_qwen_vl_diffusion import QwenVLDiffusionPolicyConfig
 from .heads_qwen_vl_diffusion import DiffusionHead, FlowHead
@@ -73,7 +72,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
         """PyTorch's own in the head, but for layers that start at 0. The backbone, a `transformers` model of its own,
         initializes itself (or is pretrained) and is not touched."""
         layers = (nn.Linear, nn.Conv1d, nn.ConvTranspose1d, nn.LayerNorm, nn.GroupNorm)
-        if isinstance(module, FiLM) or (isinstance(module, layers) and module.weight is not None):
+        if isinstance(module, layers) and module.weight is not None:
             module.reset_parameters()
 
     def forward(

@@ -15,12 +15,13 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from ..common.diffusion import DiffusionProcess
 from ..common.dpm_solver import sample_dpm
+from ..common.initialization import begins_by_itself
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
 from ..common.text_encoder import FrozenT5
 from .configuration_rdt import RDTPolicyConfig
-from .transformer_rdt import Condition, RDTTransformer, WaveEmbedder
+from .transformer_rdt import Condition, RDTTransformer
 from .weights_rdt import authors_weights
 
 
@@ -65,15 +66,11 @@ class RDTPolicy(TextPolicy):
     def _init_weights(self, module: nn.Module) -> None:
         """Glorot; small in the embedders of time and frequency and at the end (where the authors begin with 0, which
         answers all noise alike); sines and cosines as positions. The encoders see to themselves."""
-        if isinstance(module, nn.Linear):
+        if begins_by_itself(module) or isinstance(module, RDTTransformer):
+            module.reset_parameters()  # type: ignore[operator]
+        elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, WaveEmbedder):
-            nn.init.normal_(module.inner.weight, std=0.02)
-            nn.init.normal_(module.outer.weight, std=0.02)
-        elif isinstance(module, RDTTransformer):
-            module.reset_parameters()
-            nn.init.normal_(module.final_layers.outer.weight, std=0.02)
 
     def forward(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..common.initialization import begins_by, normal_
 from .configuration_rdt import RDTPolicyConfig
 
 N_WAVES = 128  # of a time or frequency: as many sines and cosines
+
+_small_ = partial(normal_, std=0.02)
 
 KeysValues = tuple[Tensor, Tensor, Tensor | None]
 
@@ -75,6 +79,7 @@ class RDTTransformer(nn.Module):
         )
         self.final_norm = VarianceNorm(width)
         self.final_layers = Feedforward(width, config.unified_dim)
+        begins_by(_small_, self.final_layers.outer)
 
     def reset_parameters(self) -> None:
         """Positions begin as sines and cosines: of tokens half for their kind (time, frequency, state, action), half
@@ -195,8 +200,8 @@ class WaveEmbedder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(2 * N_WAVES, width)
-        self.outer = nn.Linear(width, width)
+        self.inner = begins_by(_small_, nn.Linear(2 * N_WAVES, width))
+        self.outer = begins_by(_small_, nn.Linear(width, width))
 
     def forward(self, numbers: Tensor) -> Tensor:
         exponents = torch.arange(N_WAVES, device=numbers.device, dtype=torch.float32) / N_WAVES

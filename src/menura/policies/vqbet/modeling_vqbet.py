@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..common.initialization import begins_by_itself, normal_
 from ..common.keypoint_encoder import KeypointEncoder
 from ..common.losses import masked_l1
 from ..common.noise import draw_noise
 from ..common.resnet import ResNetBackbone
 from .configuration_vqbet import VQBeTPolicyConfig
 from .quantizer_vqbet import QUANTIZATION_WEIGHT, ActionQuantizer
-from .transformer_vqbet import INITIAL_STD, CausalAttention, Transformer
+from .transformer_vqbet import INITIAL_STD, Transformer
 
 FOCAL_GAMMA = 2.0  # Lin et al. 2017 (arXiv 1708.02002), equation 4; of LeRobot and the authors' code
 
@@ -69,19 +70,11 @@ class VQBeTPolicy(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As GPT-2; the quantizer and the projection of the image points as PyTorch. Parts come before what holds
-        them."""
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=INITIAL_STD)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=INITIAL_STD)
-        elif isinstance(module, (nn.LayerNorm, nn.Conv2d, ActionQuantizer)):
-            module.reset_parameters()
-        elif isinstance(module, CausalAttention):
-            nn.init.normal_(module.out.weight, std=module.initial_std)
-        elif isinstance(module, KeypointEncoder):
-            module.projection.reset_parameters()
+        """As GPT-2, the quantizer as PyTorch; parts come before what holds them."""
+        if begins_by_itself(module) or isinstance(module, (nn.LayerNorm, nn.Conv2d, ActionQuantizer)):
+            module.reset_parameters()  # type: ignore[operator]
+        elif isinstance(module, (nn.Linear, nn.Embedding)):
+            normal_(module, std=INITIAL_STD)
         elif module is self:
             nn.init.normal_(self.query, std=INITIAL_STD)
 

@@ -6,11 +6,13 @@ Shapes: B batch, N tokens, H width, h heads.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..common.initialization import begins_by, normal_
 from .configuration_vqbet import VQBeTPolicyConfig
 
 INITIAL_STD = 0.02
@@ -22,10 +24,10 @@ class CausalAttention(nn.Module):
     def __init__(self, config: VQBeTPolicyConfig) -> None:
         super().__init__()
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
-        self.n_heads, self.dropout = config.n_heads, config.dropout
         # As many residual layers add up, each begins that much smaller (GPT-2, section 2.3).
-        self.initial_std = INITIAL_STD / math.sqrt(2 * config.n_layers)
+        smaller = partial(normal_, std=INITIAL_STD / math.sqrt(2 * config.n_layers))
+        self.out = begins_by(smaller, nn.Linear(config.hidden_size, config.hidden_size))
+        self.n_heads, self.dropout = config.n_heads, config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         queries, keys, values = (
