@@ -19,6 +19,7 @@ from menura.conformance import check_run
 from menura.data.statistics import compute_statistics
 from menura.processing.normalizer import Normalizer
 from menura.processing.processor import Processor
+from menura.serving.client import Client
 from menura.training.ingredients import gather
 from menura.training.run import train
 
@@ -157,3 +158,38 @@ def test_a_file_that_was_changed_is_named(project: Path) -> None:
     results = check_run("out")
     assert [result.ok for result in results] == [False]
     assert "normalizer.safetensors: expected sha256" in results[0].message
+
+
+def test_without_a_run_what_there_is_is_checked(project: Path) -> None:
+    train("seen", output_dir="out", overrides=SHORT)
+    checkpoint = load_checkpoint("out")
+    save_checkpoint(
+        "bare",
+        policy=checkpoint.policy,
+        processor=checkpoint.processor,
+        features=checkpoint.features,
+        task=None,
+        datasets=checkpoint.manifest.datasets,
+        seed=0,
+        golden=gather(load_task("out/run.yaml"), seed=0, hold_out=False).golden,
+        converted="Converted from a book.",
+    )
+    assert [(result.name, result.ok, result.message) for result in check_run("bare")] == [
+        (CHECKS[0], True, ""),
+        (CHECKS[5], True, ""),
+        ("not checked: training, for there is no run.yaml (a converted checkpoint has none)", True, ""),
+    ]
+    card = Path("bare/README.md").read_text()
+    assert "converted from another program's checkpoint" in card
+    assert "## Where it is from\n\nConverted from a book." in card
+    assert "trained with Menura" not in card
+    assert "trained with Menura" in Path("out/README.md").read_text()
+
+
+def test_a_server_that_answers_something_else_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("reach", output_dir="out", overrides=SHORT)
+    infer = Client.infer
+    monkeypatch.setattr(Client, "infer", lambda *args: {"actions": infer(*args)["actions"] + 1})
+    name, message = failure("out")
+    assert name == CHECKS[5]
+    assert "got up to 1 away from the server" in message

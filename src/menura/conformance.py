@@ -1,4 +1,5 @@
-"""`menura check run`: what was trained is what is evaluated is what is served, shown on samples of its data."""
+"""`menura check run`: what was trained is what is evaluated is what is served, shown on samples of its data; of a
+checkpoint that was converted, what there is of that."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import set_seed
 
 from menura.checkpoint import Checkpoint, load_checkpoint
+from menura.checkpoint.golden import GOLDEN_FILE, Golden
 from menura.checkpoint.save import RUN_FILE
 from menura.config import load_task
 from menura.data import Mixture, Reader, Windows, collate
@@ -42,7 +44,7 @@ def check_run(
 
     Args:
         directory: a run or checkpoint; with a `run.yaml`, its datasets must still be where they were. Without one,
-            as of a converted checkpoint, it is asked whether it answers as it did when it was saved.
+            as of a converted checkpoint, evaluation and server are asked what it was asked when it was saved.
         trust_remote_code: allow code stored in the checkpoint to run when it is not in the project.
         project: where the user's classes are looked for; where `run.yaml` says, when None.
 
@@ -66,7 +68,11 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
     yield "files, statistics and golden answers are those that were saved", ""
 
     if not (checkpoint.directory / RUN_FILE).is_file():
-        yield f"it has no {RUN_FILE}, as one that was converted: there is no training to compare it with", ""
+        golden = Golden(checkpoint.directory / GOLDEN_FILE)
+        meta = MetaPolicy(checkpoint.policy, checkpoint.processor, dataset=checkpoint.processor.dataset_names[0])
+        spaces = checkpoint.processor.spaces_of(0)
+        yield _served(meta, spaces, golden.observation(), len(golden.tensors["actions"]))
+        yield f"not checked: training, for there is no {RUN_FILE} (a converted checkpoint has none)", ""
         return
     task = load_task(checkpoint.directory / RUN_FILE, project=project, need_data=True)
     set_seed(checkpoint.manifest.seed)  # as training did: an image encoder may have random weights
@@ -110,11 +116,19 @@ def _checks_of_dataset(
     actions = meta.predict(raw, generator=_generators(meta, len(indices)), observation_is_pad=is_pad)
     yield "training and evaluation answer the same actions", _unequal(spaces, expected, actions, "evaluation")
 
-    alone = np.stack([meta.predict(_row(raw, i), generator=_generators(meta, 1))[0] for i in range(len(indices))])
+    yield _served(meta, spaces, raw, len(indices))
+
+
+def _served(meta: MetaPolicy, spaces: Spaces, raw: Mapping[str, Any], rows: int) -> tuple[str, str]:
+    """Whether a server answers these observations as evaluation does, as of `_checks`."""
+    alone = np.stack([meta.predict(_row(raw, i), generator=_generators(meta, 1))[0] for i in range(rows)])
     with _serving(meta) as url, Client(url) as client:
-        served = np.stack([client.infer(_request(raw, i))["actions"] for i in range(len(indices))])
-    samples = _generators(meta, 1) is not None  # then each session draws its own noise
-    yield "the server answers the same actions", "" if samples else _unequal(spaces, alone, served, "the server")
+        served = np.stack([client.infer(_request(raw, i))["actions"] for i in range(rows)])
+    if _generators(meta, 1) is None:
+        return "the server answers the same actions", _unequal(spaces, alone, served, "the server", of="evaluation")
+    wrong = served.shape != alone.shape or not np.isfinite(served).all()
+    message = f"expected finite numbers of shape {alone.shape}, got shape {served.shape}." if wrong else ""
+    return "the server answers as many actions, drawn from noise of its own", message
 
 
 def _raw_observations(
@@ -154,14 +168,18 @@ def _recorded_actions(reader: Reader, part: Windows, indices: NDArray[np.int64])
 
 
 def _row(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
-    pick = slice(row, row + 1)
-    images = {camera: frames[pick] for camera, frames in raw["images"].items()}
-    return {key: raw[key][pick] for key in ("state", "task", "timestep")} | {"images": images}
+    """One observation of those that `MetaPolicy.predict` takes, as a batch."""
+    return _picked(raw, slice(row, row + 1))
 
 
 def _request(raw: Mapping[str, Any], row: int) -> dict[str, Any]:
-    images = {camera: frames[row] for camera, frames in raw["images"].items()}
-    return {key: raw[key][row] for key in ("state", "task", "timestep")} | {"images": images}
+    """One observation of those that `MetaPolicy.predict` takes, as a client sends it."""
+    return _picked(raw, row)
+
+
+def _picked(raw: Mapping[str, Any], rows: int | slice) -> dict[str, Any]:
+    images = {camera: frames[rows] for camera, frames in raw.get("images", {}).items()}
+    return {key: raw[key][rows] for key in ("state", "task", "timestep") if key in raw} | {"images": images}
 
 
 def _generators(meta: MetaPolicy, rows: int) -> list[torch.Generator] | None:

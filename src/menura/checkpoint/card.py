@@ -25,7 +25,7 @@ tags: [robotics, imitation-learning, menura]
 
 # {name}
 
-An imitation-learning policy with {parameters} parameters, trained with Menura.
+An imitation-learning policy with {parameters} parameters, {made}.
 
 | | |
 |---|---|
@@ -59,13 +59,14 @@ def model_card(
     seed: int,
     results: str | None,
     start: Start | None = None,
+    converted: str | None = None,
 ) -> str:
-    """What it is, what it was trained on, what it sees and does, how to use it."""
+    """What it is, what it was trained on or converted from, what it sees and does, how to use it."""
     settings = processor.settings
     height_width = "" if settings.image_size is None else f" at {settings.image_size[0]} × {settings.image_size[1]}"
     rows = {
         "policy": f"`{code.name}` ({code.file})",
-        "data": ", ".join(f"{name} (`{fingerprint[:12]}`)" for name, fingerprint in datasets.items()) or "not said",
+        "data" if converted is None else "files": _prints(datasets) or "not said",
         "state": _vector(features.state) + f", {settings.state}",
         "action": _vector(features.action) + f", {settings.action}",
         "cameras": (", ".join(settings.camera_names) or "none") + height_width,
@@ -74,15 +75,24 @@ def model_card(
         "began with": _start(start),
         "adapters": _adapters(policy),
         "rate": f"{features.fps:g} Hz" if features.fps else "not said",
-        "seed": str(seed),
+        "seed": str(seed) if converted is None else None,
         "blind": "yes: a baseline that does not see the object" if settings.blind else "no",
     }
     return TEMPLATE.format(
         name=code.name,
         parameters=f"{sum(parameter.numel() for parameter in policy.parameters()):,}",
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items() if value),
-        results=f"\n## Results\n\n{results.strip()}\n" if results else "",
+        made="trained with Menura" if converted is None else "converted from another program's checkpoint",
+        results=_section("Where it is from", converted) + _section("Results", results),
     )
+
+
+def _prints(datasets: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} (`{fingerprint[:12]}`)" for name, fingerprint in datasets.items())
+
+
+def _section(title: str, text: str | None) -> str:
+    return f"\n## {title}\n\n{text.strip()}\n" if text else ""
 
 
 def _trained(settings: ProcessorSettings) -> str:

@@ -42,6 +42,7 @@ def save_checkpoint(
     seed: int,
     golden: Mapping[str, Any],
     results: str | None = None,
+    converted: str | None = None,
     start: Start | None = None,
 ) -> None:
     """Write a checkpoint that proves itself; complete or absent, and an older one there is replaced as a whole.
@@ -56,6 +57,7 @@ def save_checkpoint(
         seed: of the training.
         golden: a few raw observations, batch first, as `MetaPolicy.predict` takes them.
         results: Markdown for the model card.
+        converted: of a checkpoint of another program, where it is from and what became what, in Markdown.
         start: the weights its training began with; None when they were its own.
     """
     directory = Path(directory)
@@ -71,6 +73,7 @@ def save_checkpoint(
             seed=seed,
             golden=golden,
             results=results,
+            converted=converted,
             start=start,
         )
 
@@ -86,6 +89,7 @@ def write_checkpoint_files(
     seed: int,
     golden: Mapping[str, Any],
     results: str | None = None,
+    converted: str | None = None,
     start: Start | None = None,
 ) -> None:
     """The files of `save_checkpoint`, in a directory that exists and that the caller makes durable and renames.
@@ -106,7 +110,8 @@ def write_checkpoint_files(
     code = policy_code(policy, None if task is None else task.config.policy.class_)
     if task is not None:
         write_text(directory / RUN_FILE, task.to_yaml())
-    write_text(directory / CARD_FILE, model_card(policy, code, processor, features, datasets, seed, results, start))
+    card = model_card(policy, code, processor, features, datasets, seed, results, start, converted)
+    write_text(directory / CARD_FILE, card)
     Manifest(
         policy=code,
         image_encoder=encoder,

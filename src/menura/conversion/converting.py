@@ -134,7 +134,7 @@ def save_foreign(foreign: Foreign, output_dir: Path) -> None:
         datasets=dict.fromkeys(foreign.processor.dataset_names, fingerprint(foreign)),
         seed=0,
         golden=example_observation(foreign.processor),
-        results=foreign.report,
+        converted=foreign.report,
     )
 
 
