@@ -172,6 +172,30 @@ def test_a_checkpoint_brings_its_action_tokenizer(make, tmp_path):
     assert again.action_tokenizer.encode(chunk).tokens == policy.action_tokenizer.encode(chunk).tokens
 
 
+def test_an_action_tokenizer_is_fitted_to_the_data_and_saved(make, tmp_path):
+    policy = make(action_tokenizer="fit")
+    with pytest.raises(ValueError, match="expected an action tokenizer, got none yet"):
+        _ = policy.action_tokenizer
+    actions = torch.randn(40, 4, 3).clamp(-1, 1)
+    is_pad = torch.arange(4) >= torch.tensor([2] + [4] * 39)[:, None]
+    actions[0, 2:] = 50.0  # padding, which is not looked at
+    rows = ({"actions": actions[i : i + 8], "is_pad": is_pad[i : i + 8]} for i in range(0, 40, 8))
+    policy.fit_to_data(rows)
+    encoded = policy.action_tokenizer.encode(actions[1:])
+    assert not encoded.clipped.any()
+    decoded = policy.action_tokenizer.decode(encoded.tokens, 4, 3)
+    torch.testing.assert_close(decoded.actions, actions[1:], rtol=0, atol=0.1)
+    policy.save_pretrained(tmp_path)
+    again = PI0FastPolicy.from_pretrained(tmp_path)
+    assert again.action_tokenizer.encode(actions[1:]).tokens == encoded.tokens
+
+
+def test_another_action_tokenizer_is_left_alone(policy):
+    before = policy.action_tokenizer
+    policy.fit_to_data(iter(()))
+    assert policy.action_tokenizer is before
+
+
 def test_pretrained_weights_are_taken_with_their_settings(make, tmp_path):
     first = make()
     first.paligemma.save_pretrained(tmp_path)

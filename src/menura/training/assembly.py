@@ -84,8 +84,7 @@ def _train(
         trainer.add_callback(stop)
         _introduce(console, task, ingredients, trainer, run)
         processor = ingredients.processor
-        if not checkpoints(run):
-            fit_to_data(ingredients.policy, ingredients.train, processor)
+        fit_to_data(ingredients.policy, ingredients.train, processor)  # again when resumed: not all of it is weights
         rehearse(Inference(ingredients.policy, processor, dataset=processor.dataset_names[0]), ingredients.golden)
         stack.callback(progress.close)
         if learns(ingredients.policy):

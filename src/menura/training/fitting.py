@@ -11,7 +11,7 @@ from torch import nn
 from menura.data import Mixture, Windows, collate
 from menura.processing.processor import Processor
 
-_ROWS = 1024
+_ROWS, _ROWS_WITH_IMAGES = 1024, 32  # in memory at once
 
 
 def fit_to_data(policy: nn.Module, data: Windows | Mixture, processor: Processor) -> None:
@@ -27,5 +27,6 @@ def learns(policy: nn.Module) -> bool:
 
 
 def _in_order(data: Windows | Mixture, processor: Processor) -> Iterator[dict[str, Any]]:
-    for first in range(0, len(data), _ROWS):
-        yield processor.inputs(collate(data.__getitems__(np.arange(first, min(first + _ROWS, len(data))))))
+    rows = _ROWS_WITH_IMAGES if processor.camera_names else _ROWS
+    for first in range(0, len(data), rows):
+        yield processor.inputs(collate(data.__getitems__(np.arange(first, min(first + rows, len(data))))))

@@ -20,6 +20,8 @@ from transformers.utils.hub import cached_file
 
 #: The tokenizer that needs no file: fitted to smooth random chunks when it is made.
 SYNTHETIC = "synthetic"
+#: The one that is fitted to the data before the first step of a training.
+FIT = "fit"
 #: The files of `physical-intelligence/fast`, whose layout is kept; its code is not run.
 CONFIG_FILE, BPE_FILE, TEXT_FILE = "processor_config.json", "tokenizer.json", "tokenizer_config.json"
 #: Coefficients told apart at most. Scaled by 10, those of 50 actions of a magnitude of 5 take about 700.

@@ -54,9 +54,10 @@ class PI0FastPolicyConfig(PretrainedConfig):
         n_action_steps: actions executed before predicting again, at most `chunk_size`.
         tokenizer: `bytes`, a Hub id or a directory of a text tokenizer.
         tokenizer_max_length: tokens of the prompt, task and state.
-        action_tokenizer: a Hub id or a directory of a FAST tokenizer (`FastTokenizer.fit(…).save(…)` writes one), or
-            `synthetic`: fitted to smooth random chunks, which needs no file.
-        action_vocab_size: tokens of the `synthetic` one.
+        action_tokenizer: a Hub id or a directory of a FAST tokenizer (`FastTokenizer.fit(…).save(…)` writes one);
+            `fit`: fitted to the data when a training begins, and saved with the weights, which makes the shortest
+            answers; or `synthetic`: fitted to smooth random chunks, which needs no file.
+        action_vocab_size: tokens of one that is fitted.
         max_action_tokens: tokens of a chunk, with those around it; a longer one is cut.
         sampling_temperature: 0 takes the likeliest token; larger draws, the more evenly the larger it is.
         prompt_style: `openpi`: the prompt in lower case, the answer right after it. `lerobot`: the case kept, and a

@@ -8,7 +8,7 @@ Shapes: B batch, K cameras, P prefix, N answer, D width, T chunk, A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalG
 from transformers.utils import logging
 
 from ..common.block_masks import block_causal_mask, positions_of
-from ..common.fast import BPE_FILE, SYNTHETIC, FastTokenizer
+from ..common.fast import BPE_FILE, FIT, SYNTHETIC, FastTokenizer
 from ..common.hidden_states import hidden_states
 from ..common.image_padding import fit
 from ..common.language import TextPolicy
@@ -33,6 +33,8 @@ logger = logging.get_logger(__name__)
 ACTION_PREFIX = "action_"
 #: The answer is as long as the longest of the batch, rounded up to this: a compiled model knows few lengths.
 LENGTH_STEP = 16
+#: Chunks that an action tokenizer is fitted to, taken evenly over the data: enough for a thousand tokens.
+FITTED_CHUNKS = 20_000
 
 
 class Prefix(NamedTuple):
@@ -70,10 +72,24 @@ class PI0FastPolicy(TextPolicy):
                 tokenizer = FastTokenizer.synthetic(
                     config.chunk_size, config.action_dim, vocab_size=config.action_vocab_size
                 )
+            elif config.action_tokenizer == FIT:
+                raise ValueError(
+                    "PI0FastPolicy: expected an action tokenizer, got none yet: `action_tokenizer: fit` makes one of "
+                    "the data when `menura train` begins. Train it, call fit_to_data, or name another."
+                )
             else:
                 tokenizer = FastTokenizer.load(config.action_tokenizer)
             self._action_tokenizer = tokenizer
         return self._action_tokenizer
+
+    @torch.no_grad()
+    def fit_to_data(self, batches: Iterable[Mapping[str, Any]]) -> None:
+        """With `action_tokenizer: fit`, make the tokenizer of processed batches that hold every frame's chunk."""
+        if self.config.action_tokenizer != FIT:
+            return
+        chunks = torch.cat([_chunks(batch["actions"], batch["is_pad"], batch.get("action_mask")) for batch in batches])
+        taken = chunks[:: -(-len(chunks) // FITTED_CHUNKS)]
+        self._action_tokenizer = FastTokenizer.fit(taken, vocab_size=self.config.action_vocab_size)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """As in `transformers`, with the files of both tokenizers."""
@@ -182,9 +198,7 @@ class PI0FastPolicy(TextPolicy):
         self, actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The tokens (B, N) that say `actions`, which of them count (B, N), and the shares `clipped` and `cut`."""
-        if action_mask is not None:
-            actions = actions * action_mask[:, None]
-        encoded = self.action_tokenizer.encode(repeat_nearest(actions, is_pad))
+        encoded = self.action_tokenizer.encode(_chunks(actions, is_pad, action_mask))
         before, after = self._marks()
         most = self.config.max_action_tokens
         last = [self.tokenizer.eos_token_id]  # which nothing reads: it is learnt, as openpi and LeRobot do
@@ -278,6 +292,11 @@ def prompt_text(task: str, bins: Sequence[int], style: str) -> str:
     if style == "openpi":
         told = told.lower()
     return f"Task: {told}, State: {' '.join(map(str, bins))};\n"
+
+
+def _chunks(actions: Tensor, is_pad: Tensor | None, action_mask: Tensor | None) -> Tensor:
+    """(B, T, A) as they are told: 0 where a row has no such dimension, the last step that counts held."""
+    return repeat_nearest(actions if action_mask is None else actions * action_mask[:, None], is_pad)
 
 
 def _paligemma(config: PI0FastPolicyConfig) -> Any:
