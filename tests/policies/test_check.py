@@ -11,6 +11,10 @@ import pytest
 from menura.errors import ComponentError
 from menura.features import Features
 from menura.policies.check import CheckResult, check_policy
+from menura.policies.checking.samples import default_encoder_dim
+from menura.policies.cnn_mlp.modeling_cnn_mlp import CNNMLPPolicy
+from menura.policies.contract import Contract
+from menura.policies.flow.modeling_flow import FlowPolicy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 
 GUIDE = Path(__file__).parents[1] / "guide"
@@ -154,10 +158,23 @@ def test_a_class_is_checked_like_a_name(features: Features):
 
 
 def test_pixels_two_cameras_and_history(features: Features):
-    from menura.policies.cnn_mlp.modeling_cnn_mlp import CNNMLPPolicy
-
     args = {"image_size": [24, 24], "n_obs_steps": 2, "channels": 8}
     assert failures(check_policy(CNNMLPPolicy, args=args, features=features)) == {}
+
+
+@pytest.mark.parametrize(
+    ("policy_class", "args", "dim"),
+    [
+        (FlowPolicy, {}, None),  # its `image_feature_dim` is None, and `forward` names `image`: pixels
+        (FlowPolicy, {"image_feature_dim": 64}, 32),
+        (MLPPolicy, {"image_feature_dim": 64}, 32),
+        (CNNMLPPolicy, {}, None),
+    ],
+)
+def test_a_policy_sees_features_or_pixels(policy_class, args, dim, features: Features):
+    """Two cameras."""
+    contract = Contract.of(policy_class)
+    assert default_encoder_dim(policy_class.config_class, contract, features, args) == dim
 
 
 def test_large_images_are_checked_at_a_smaller_size_unless_one_is_given():

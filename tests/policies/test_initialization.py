@@ -27,8 +27,9 @@ def tiny(name: str, **args: Any) -> PreTrainedModel:
     section = yaml.safe_load((TINY / f"{name}.yaml").read_text())
     policy_class = components.load("policy", section["class"], Path())
     args = {**(section.get("args") or {}), **args}
-    features = default_features(policy_class.config_class, Contract.of(policy_class), args)
-    dim = default_encoder_dim(policy_class.config_class, features, args)
+    contract = Contract.of(policy_class)
+    features = default_features(policy_class.config_class, contract, args)
+    dim = default_encoder_dim(policy_class.config_class, contract, features, args)
     return build_policy(policy_class, args, features, image_encoder_dim=dim)
 
 

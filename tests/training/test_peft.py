@@ -193,7 +193,7 @@ def samples(name: str) -> tuple[Any, dict[str, Any]]:
     policy_class = components.load("policy", section["class"], Path())
     contract, args = Contract.of(policy_class), section.get("args") or {}
     features = default_features(policy_class.config_class, contract, args)
-    dim = default_encoder_dim(policy_class.config_class, features, args)
+    dim = default_encoder_dim(policy_class.config_class, contract, features, args)
     policy = build_policy(policy_class, args, features, image_encoder_dim=dim)
     return policy, contract.select(make_batch(policy.config, features, dim, 2, 0))
 

@@ -159,11 +159,11 @@ def _trial(
     features: Features | None,
     encoder_dim: int | None,
 ) -> Trial:
-    config_class = require_policy_class(policy_class)
+    config_class, contract = require_policy_class(policy_class), Contract.of(policy_class)
     if features is None:
-        features = default_features(config_class, Contract.of(policy_class), args)
+        features = default_features(config_class, contract, args)
     if encoder_dim is None:
-        encoder_dim = default_encoder_dim(config_class, features, args)
+        encoder_dim = default_encoder_dim(config_class, contract, features, args)
     config = fill_config(config_class, args, features, image_encoder_dim=encoder_dim)
     if "image_size" not in args and math.prod(Needs.of(config).image_size or (0, 0)) > math.prod(CHECKED_IMAGE_SIZE):
         smaller = {**args, "image_size": list(CHECKED_IMAGE_SIZE)}

@@ -41,13 +41,16 @@ def default_features(config_class: type[PretrainedConfig], contract: Contract, a
 
 
 def default_encoder_dim(
-    config_class: type[PretrainedConfig], features: Features, args: Mapping[str, Any]
+    config_class: type[PretrainedConfig], contract: Contract, features: Features, args: Mapping[str, Any]
 ) -> int | None:
-    """Features per camera for a config that takes `image_feature_dim`; None for one that sees pixels or nothing."""
+    """Features per camera for a config that takes `image_feature_dim`; None for one that sees pixels or nothing, and
+    for one that is told of none and whose `forward` names `image`, which are pixels then."""
     parameter = config_parameters(config_class).get("image_feature_dim")
     if parameter is None:
         return None
     width = args.get("image_feature_dim", parameter.default)
+    if width is None and "image" in contract.keys:
+        return None
     n_cameras = len(args.get("camera_names") or features.cameras) or 1
     return width // n_cameras if isinstance(width, int) else DEFAULT_FEATURE_DIM
 
