@@ -468,6 +468,8 @@ def test_every_policy_loads_in_a_fresh_process_without_menura(tmp_path):
         policy = make(name, cameras).eval()
         directory = tmp_path / name
         save_policy(policy, directory)
+        # A training that goes on reads them by these names.
+        assert load_file(directory / "model.safetensors").keys() <= policy.state_dict().keys()
         obs = observation(make_batch(policy, name, cameras))
         save_file({k: v.contiguous() for k, v in obs.items() if isinstance(v, Tensor)}, directory / "obs.safetensors")
         (directory / "task.json").write_text(json.dumps(obs["task"]))

@@ -36,7 +36,8 @@ def save_policy(policy: PreTrainedModel, directory: Path, start: Start | None = 
         if has_adapters(policy):
             save_adapters(policy, directory, start)
         else:
-            policy.save_pretrained(directory)
+            # By the names they have in the policy, not on the Hub: a training that goes on looks for those.
+            policy.save_pretrained(directory, save_original_format=False)
     folders = [directory, directory / BASE] if (directory / BASE).is_dir() else [directory]
     for name, text in {**travelling_code(config_file), **travelling_code(policy_file)}.items():
         for folder in folders:

@@ -303,7 +303,7 @@ class MenuraTrainer(ExactTrainer):
             )
 
     def _write_policy_alone(self, directory: Path, policy: PreTrainedModel) -> None:
-        policy.save_pretrained(directory)
+        policy.save_pretrained(directory, save_original_format=False)
         self.processor.save_pretrained(directory)
 
 
