@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from menura.policies.common.dit import DiT, sinusoidal
+from menura.policies.common.dit import DiT
 from menura.policies.common.padding import repeat_nearest
+from menura.policies.common.sinusoidal import sinusoidal
 
 WIDTH, HEADS, TIME, CONDITION = 8, 2, 4, 6
 

@@ -9,7 +9,6 @@ H heads, P parts of a modulation.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .initialization import begins_by, zeros_
+from .sinusoidal import sinusoidal
 
 
 class Constants(NamedTuple):
@@ -247,14 +247,6 @@ class TimeFeatures(nn.Module):
         return features
 
 
-def sinusoidal(positions: Tensor, dim: int) -> Tensor:
-    """(…,) float32 -> (…, dim): sines, then cosines, of dim/2 frequencies from 1 down to 1/10000, both included."""
-    half = dim // 2
-    exponents = torch.arange(half, device=positions.device, dtype=torch.float32) / (half - 1)
-    angles = positions[..., None] * torch.exp(-math.log(10_000) * exponents)
-    return torch.cat((angles.sin(), angles.cos()), dim=-1)
-
-
 def rotation(length: int, head_dim: int, like: Tensor, base: float = 10_000.0) -> Tensor:
     """Cosines and sines (2, length, head_dim) of rotary positions 0 … length - 1, computed in float32."""
     positions = torch.arange(length, device=like.device, dtype=torch.float32)
@@ -267,7 +259,8 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """(…, L, head_dim) turned by rotary positions: dimension i and i + head_dim/2 make a plane."""
     cosine, sine = rotation
     first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat((-second, first), dim=-1) * sine
+    turned: Tensor = x * cosine + torch.cat((-second, first), dim=-1) * sine
+    return turned
 
 
 def _heads(x: Tensor, n_heads: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
-CHANNELS_PER_GROUP = 16
+from .norms import CHANNELS_PER_GROUP, group_norms, keep_batch_norms
+
 NORMS = ("group", "frozen_batch", "batch")
 BLOCKS = ("basic", "bottleneck")
 
@@ -53,22 +54,16 @@ class ResNetBackbone(nn.Module):
         if pretrained is not None and not loading_checkpoint:
             self.resnet.load_state_dict(ResNetModel.from_pretrained(pretrained).state_dict())
         if norm == "group":
-            _group_norms(self.resnet)
+            group_norms(self.resnet)
         if dilated:
             _dilate(self.resnet.encoder.stages[-1])
         self.train()
 
     def train(self, mode: bool = True) -> ResNetBackbone:
-        """As usual, but frozen norms stay in evaluation and out of the optimizer.
-
-        Here and not in `__init__` alone, because `from_pretrained` puts new parameters, which learn, in place of the
-        frozen ones; it ends in `eval()`, which passes here.
-        """
+        """As usual, but frozen norms stay in evaluation and out of the optimizer."""
         super().train(mode)
         if self.frozen_norms:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval().requires_grad_(False)
+            keep_batch_norms(self)
         return self
 
     def forward(self, image: Tensor) -> Tensor:
@@ -98,15 +93,6 @@ def check_resnet(
         raise ValueError("expected backbone_norm to be batch or frozen_batch with a pretrained backbone, got group")
     if dilated and block != "bottleneck":
         raise ValueError("expected backbone_dilated with bottleneck blocks alone, got basic ones")
-
-
-def _group_norms(module: nn.Module) -> None:
-    """Replace every batch norm below `module` by a group norm."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.GroupNorm(child.num_features // CHANNELS_PER_GROUP, child.num_features))
-        else:
-            _group_norms(child)
 
 
 def _dilate(stage: nn.Module) -> None:

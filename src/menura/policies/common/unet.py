@@ -9,7 +9,6 @@ Shapes: B batch, T chunk, A action, C condition, F modulations of all blocks, D 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -21,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .convolutions import ShortConv1d, ShortConvTranspose1d
 from .initialization import begins_by, uniform_
+from .sinusoidal import sinusoidal
 
 #: Of the last block, whatever `n_groups` says, in the authors' code (`conditional_unet1d.py`) and in LeRobot's.
 LAST_GROUPS = 8
@@ -170,15 +170,6 @@ class TimeFeatures(nn.Sequential):
     def forward(self, time: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
         features: Tensor = super().forward(sinusoidal(time, self.width).to(dtype))  # type: ignore[no-untyped-call]
         return features
-
-
-def sinusoidal(time: Tensor, width: int) -> Tensor:
-    """(B,) -> (B, width) float32: sines, then cosines, of frequencies from 1 to 1/10000."""
-    half = width // 2
-    scale = math.log(10000) / (half - 1)
-    frequencies = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * -scale)
-    angles = time.float()[:, None] * frequencies
-    return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
 def halving(width: int) -> ShortConv1d:

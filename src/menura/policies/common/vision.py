@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .backbones import Source, build_backbone
-from .dit import sinusoidal
+from .norms import group_norms, keep_batch_norms
+from .sinusoidal import sinusoidal
 
 NORMS = ("group", "frozen_batch")
 POOLINGS = ("first", "mean", "pooler")
-CHANNELS_PER_GROUP = 16
 
 
 class VisionBackbone(nn.Module):
@@ -40,7 +40,7 @@ class VisionBackbone(nn.Module):
         if pooling != "pooler":
             _drop_pooler(self.model)
         if norm == "group":
-            _group_norms(self.model)
+            group_norms(self.model)
         config = self.model.config
         # A vision transformer takes images of other sizes than it was made for, its positions interpolated.
         self.any_size = "interpolate_pos_encoding" in signature(self.model.forward).parameters
@@ -48,13 +48,10 @@ class VisionBackbone(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> VisionBackbone:
-        """As usual, but frozen norms stay in evaluation and out of the optimizer, after `from_pretrained` too, which
-        puts new parameters in their place and ends here."""
+        """As usual, but frozen norms stay in evaluation and out of the optimizer."""
         super().train(mode)
         if self.frozen_norms:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval().requires_grad_(False)
+            keep_batch_norms(self)
         return self
 
     def forward(self, image: Tensor) -> Tensor:
@@ -91,16 +88,3 @@ def _drop_pooler(model: PreTrainedModel) -> None:
     if hasattr(model, "use_head"):  # SigLIP's attention pooling
         model.use_head = False  # type: ignore[assignment]
         del model.head
-
-
-def _group_norms(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            if child.num_features % CHANNELS_PER_GROUP:
-                raise ValueError(
-                    f"expected a vision model whose widths are multiples of {CHANNELS_PER_GROUP}, for group norms, "
-                    f"got {child.num_features}"
-                )
-            setattr(module, name, nn.GroupNorm(child.num_features // CHANNELS_PER_GROUP, child.num_features))
-        else:
-            _group_norms(child)

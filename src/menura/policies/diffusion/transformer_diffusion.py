@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..common.initialization import begins_by, normal_
-from ..common.unet import sinusoidal
+from ..common.sinusoidal import sinusoidal
 from .configuration_diffusion import DiffusionPolicyConfig
 
 INITIAL_STD = 0.02  # of the authors (`transformer_for_diffusion.py`)
