@@ -13,6 +13,7 @@ have 4 or 8 steps, for which PyTorch multiplies matrices itself: reading the wei
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -50,9 +51,7 @@ def main() -> None:
         policy.denoiser = policies[0].denoiser  # whose weights do not depend on the length
     observation = {"state": torch.randn(args.batch_size, 2, STATE_DIM)}
     with torch.inference_mode():
-        found = [in_float32(policy, observation, args.rounds) for policy in policies]
-        for policy, times in zip(policies, found, strict=True):
-            in_bfloat16(policy.bfloat16(), observation, args.rounds, times)
+        found = [measure(policy, observation, args.rounds) for policy in policies]
     result: dict[str, object] = {
         "ratio": found[-1]["ratio"],
         "by_chunk_size": dict(zip(args.chunk_sizes, found, strict=True)),
@@ -61,11 +60,14 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def in_float32(policy: DiffusionPolicy, observation: dict[str, Tensor], rounds: int) -> dict[str, float]:
+def measure(policy: DiffusionPolicy, observation: dict[str, Tensor], rounds: int) -> dict[str, float]:
+    in_bfloat16 = copy.deepcopy(policy).bfloat16()
     noise, at, condition = inputs(policy, observation)
+    half_noise, _, half_condition = inputs(in_bfloat16, observation)
     ways: dict[str, Callable[[], Tensor]] = {
         "eager": with_their_convolutions(lambda: policy.denoise(noise, at, policy.condition(observation))),
         "step": lambda: policy.denoise(noise, at, condition),
+        "bf16": lambda: in_bfloat16.denoise(half_noise, at, half_condition),
     }
     difference = float((ways["eager"]() - ways["step"]()).abs().max())
     times = measured(ways, rounds)
@@ -77,17 +79,11 @@ def in_float32(policy: DiffusionPolicy, observation: dict[str, Tensor], rounds: 
     times |= measured(parts, max(1, rounds // 3))
     return {
         "ratio": round(times["eager"] / times["step"], 2),
+        "bf16_ratio": round(times["eager"] / times["bf16"], 2),
         "chunk_ratio": round(times["chunk"] / (times["condition"] + times["steps"]), 3),
         "difference": difference,
         **{f"{name}_ms": round(own, 2) for name, own in times.items()},
     }
-
-
-def in_bfloat16(policy: DiffusionPolicy, observation: dict[str, Tensor], rounds: int, result: dict[str, float]) -> None:
-    """Adds to `result` what a step takes in bfloat16."""
-    noise, at, condition = inputs(policy, observation)
-    step = measured({"step": lambda: policy.denoise(noise, at, condition)}, rounds)["step"]
-    result |= {"bf16_ms": round(step, 2), "bf16_ratio": round(result["eager_ms"] / step, 2)}
 
 
 def inputs(policy: DiffusionPolicy, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor, Condition]:
