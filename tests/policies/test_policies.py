@@ -295,6 +295,21 @@ def test_saved_and_loaded_it_answers_the_same(case, tmp_path):
     assert {n for n, p in again.named_parameters() if not p.requires_grad} == frozen
 
 
+@every_policy
+def test_spread_by_a_device_map_it_answers_the_same(case, tmp_path):
+    """Half of it lies on the disk, from where each module fetches its weights when it is called."""
+    name, cameras = case
+    policy = make(name, cameras).eval()
+    policy.save_pretrained(tmp_path, save_original_format=False)
+    half = sum(tensor.nbytes for tensor in policy.state_dict().values()) // 2
+    spread = type(policy).from_pretrained(
+        tmp_path, device_map="auto", max_memory={"cpu": half}, offload_folder=tmp_path / "offloaded"
+    )
+    assert "disk" in spread.hf_device_map.values()
+    obs = observation(make_batch(policy, name, cameras))
+    assert torch.equal(act(spread, obs), act(policy, obs))
+
+
 @every_case
 def test_a_row_does_not_depend_on_its_batch(case):
     name, cameras = case

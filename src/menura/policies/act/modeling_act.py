@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..common.learned import vectors
 from ..common.losses import masked_l1
 from ..common.resnet import ResNetBackbone
 from .configuration_act import ACTPolicyConfig
@@ -25,6 +26,7 @@ class ACTPolicy(PreTrainedModel):
 
     config_class = ACTPolicyConfig
     supports_gradient_checkpointing = True
+    _no_split_modules = ["EncoderLayer", "DecoderLayer", "ResNetBackbone"]  # noqa: RUF012  as transformers has it
 
     def __init__(self, config: ACTPolicyConfig) -> None:
         super().__init__(config)
@@ -126,7 +128,7 @@ class ACTPolicy(PreTrainedModel):
         for layer in self.encoder:
             memory = layer(memory, positions, hidden)
         memory = self.encoder_norm(memory)
-        queries = self.queries.weight.expand(len(memory), -1, -1)  # (B, T, D)
+        queries = vectors(self.queries, memory).expand(len(memory), -1, -1)  # (B, T, D)
         chunk = torch.zeros_like(queries)
         for layer in self.decoder:
             chunk = layer(chunk, queries, memory, positions, hidden)
@@ -146,8 +148,8 @@ class ACTPolicy(PreTrainedModel):
             latent = given.new_zeros(len(given), self.config.latent_dim) if latent is None else latent
             tokens = [self.latent_projection(latent)[:, None]]  # (B, 1, D)
         elif self.latent_token is not None:
-            tokens = [self.latent_token.weight.expand(len(given), -1, -1)]
-        positions = [self.token_positions.weight]
+            tokens = [vectors(self.latent_token, given).expand(len(given), -1, -1)]
+        positions = [vectors(self.token_positions, given)]
         robot_dim = self.config.state_dim - self.config.env_state_dim
         if state is not None and self.state_projection is not None:
             tokens.append(self.state_projection(state[:, :robot_dim])[:, None])
@@ -164,7 +166,7 @@ class ACTPolicy(PreTrainedModel):
 
     def _hidden(self, image_mask: Tensor, n_tokens: int) -> Tensor:
         """(B, N) true for the tokens of cameras that are not there, (B, K)."""
-        n_others = len(self.token_positions.weight)
+        n_others = self.token_positions.num_embeddings
         of_cameras = (~image_mask).repeat_interleave((n_tokens - n_others) // image_mask.shape[1], dim=1)
         return torch.cat((of_cameras.new_zeros(len(image_mask), n_others), of_cameras), dim=1)
 
@@ -196,7 +198,7 @@ class CVAEEncoder(nn.Module):
 
     def forward(self, state: Tensor | None, actions: Tensor, is_pad: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, S), (B, T, A), (B, T) -> mean (B, Z), log variance (B, Z)."""
-        tokens = [self.summary.weight.expand(len(actions), -1, -1)]
+        tokens = [vectors(self.summary, actions).expand(len(actions), -1, -1)]
         if state is not None and self.state_projection is not None:
             tokens.append(self.state_projection(state[:, : self.robot_dim])[:, None])
         n_seen = len(tokens)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .initialization import begins_by, zeros_
+from .learned import vectors
 from .sinusoidal import sinusoidal
 
 
@@ -109,7 +110,7 @@ class DiT(nn.Module):
         time = functional.silu(self.time_features(time))
         x = self.input(sample.reshape(len(sample), self.n_tokens, -1).to(self.input.weight.dtype))
         if self.positions is not None:
-            x = x + self.positions.weight
+            x = x + vectors(self.positions, x)
         for i, block in enumerate(self.blocks):
             memory = constants.memory[i] if constants.memory else None
             x = block(x, time, constants.modulations[i], memory, constants.visible, constants.rotation)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..common.initialization import begins_by, normal_
+from ..common.learned import vectors
 from ..common.sinusoidal import sinusoidal
 from .configuration_diffusion import DiffusionPolicyConfig
 
@@ -44,7 +45,8 @@ class TransformerDenoiser(nn.Module):
 
     def memory(self, condition: Tensor) -> list[Tensor]:
         """(B, O, C) -> keys and values (B, O, 2D) of every layer: what stays the same over the denoising steps."""
-        tokens = self.memory_mlp(self.observations(condition) + self.memory_positions.weight[1:])
+        positions = vectors(self.memory_positions, condition)[1:]
+        tokens = self.memory_mlp(self.observations(condition) + positions)
         return [layer.memory_projection(tokens) for layer in self.layers]  # type: ignore[operator]
 
     def forward(self, sample: Tensor, time: Tensor, memory: list[Tensor]) -> Tensor:
@@ -54,9 +56,9 @@ class TransformerDenoiser(nn.Module):
         earlier = positions[:, None] >= positions  # (T, T)
         # The time is seen by all, an observation by the actions of its step and later.
         seen = positions[:, None] >= torch.arange(-1, steps, device=sample.device).clamp(min=0)  # (T, 1 + O)
-        features = sinusoidal(time, self.width).to(sample.dtype) + self.memory_positions.weight[0]
+        features = sinusoidal(time, self.width).to(sample.dtype) + vectors(self.memory_positions, time, 1)[0]
         time_token = self.memory_mlp(features)[:, None]  # (B, 1, D)
-        x = self.actions(sample) + self.action_positions.weight
+        x = self.actions(sample) + vectors(self.action_positions, sample)
         for layer, of_observations in zip(self.layers, memory, strict=True):
             x = layer(x, time_token, of_observations, earlier, seen)
         output: Tensor = self.output(self.norm(x))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..common.backbones import settings_of
+from ..common.learned import vectors
 from ..common.text_encoder import FrozenTextEncoder, Tokenize
 from ..common.vision import VisionBackbone
 from .configuration_flow import FlowPolicyConfig
@@ -99,10 +100,10 @@ class ImageTokens(nn.Module):
 
     def forward(self, image: Tensor, image_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, [O,] K, 3, H, W) and (B, K) -> (B, 1 + O·K·n, D) and which are there (B, 1 + O·K·n)."""
-        rows, n_sources = len(image), len(self.sources.weight)
+        rows, n_sources = len(image), self.sources.num_embeddings
         tokens = self.projection(self.norm(self.backbone(image.flatten(0, -4))))  # (B·O·K, n, D)
-        tokens = tokens.unflatten(0, (rows, n_sources)) + self.sources.weight[:, None]
-        nothing = self.nothing.weight.expand(rows, 1, -1)
+        tokens = tokens.unflatten(0, (rows, n_sources)) + vectors(self.sources, image)[:, None]
+        nothing = vectors(self.nothing, image).expand(rows, 1, -1)
         visible = None
         if image_mask is not None:
             n_steps, n_tokens = n_sources // image_mask.shape[1], tokens.shape[2]

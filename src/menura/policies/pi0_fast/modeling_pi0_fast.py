@@ -263,8 +263,10 @@ class PI0FastPolicy(TextPolicy):
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, N) token ids -> (B, N, D), multiplied by √D as Gemma has it."""
-        weight = self.paligemma.model.language_model.embed_tokens.weight
-        embedded: Tensor = nn.functional.embedding(ids, weight) * weight.shape[1] ** 0.5
+        table = self.paligemma.model.language_model.embed_tokens
+        embedded: Tensor = table(ids)
+        if not hasattr(table, "embed_scale"):  # which older versions of transformers have elsewhere
+            embedded = embedded * embedded.shape[-1] ** 0.5
         return embedded
 
     def _read(self, x: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:

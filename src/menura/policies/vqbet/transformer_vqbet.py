@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..common.initialization import begins_by, normal_
+from ..common.learned import vectors
 from .configuration_vqbet import VQBeTPolicyConfig
 
 INITIAL_STD = 0.02
@@ -70,7 +71,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.dropout(tokens + self.positions.weight[: tokens.shape[1]])
+        x = self.dropout(tokens + vectors(self.positions, tokens, tokens.shape[1]))
         for block in self.blocks:
             x = block(x)
         normalized: Tensor = self.norm(x)
