@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import set_seed
 
 from menura.checkpoint import Checkpoint, load_checkpoint
 from menura.checkpoint.golden import GOLDEN_FILE, Golden
@@ -74,6 +73,8 @@ def _checks(directory: Path, trust_remote_code: bool, project: Path | None) -> I
         yield _served(meta, spaces, golden.observation(), len(golden.tensors["actions"]))
         yield f"not checked: training, for there is no {RUN_FILE} (a converted checkpoint has none)", ""
         return
+    from transformers import set_seed  # which imports peft, too
+
     task = load_task(checkpoint.directory / RUN_FILE, project=project, need_data=True)
     set_seed(checkpoint.manifest.seed)  # as training did: an image encoder may have random weights
     trained = gather(task, seed=checkpoint.manifest.seed, hold_out=False)
