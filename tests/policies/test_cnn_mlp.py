@@ -85,3 +85,8 @@ def test_a_pretrained_resnet_stays_what_it_was(tmp_path):
 def test_wrong_resnets_are_refused(args, message):
     with pytest.raises(ConfigError, match=message):
         fill_config(CNNMLPPolicyConfig, args)
+
+
+def test_a_pretrained_backbone_is_not_ignored():
+    with pytest.raises(ValueError, match="expected encoder: resnet with a pretrained_backbone"):
+        CNNMLPPolicyConfig(pretrained_backbone="no/such")

@@ -56,6 +56,8 @@ class _Group(TyperGroup):
 
 def _told(error: OSError) -> str:
     """What the system refused: a full disk, a folder that is not ours to write, a port in use."""
+    if error.errno is None:  # not of the system: transformers raises it for a model that the Hub does not have
+        return " ".join(str(error).split())
     where = f"{error.filename}: " if error.filename else ""
     what, number = error.strerror or str(error), error.errno or 0
     if within := re.search(r"(?:errno(?: =)?|os error) (\d+)", what):  # Arrow, HDF5, safetensors: in words of theirs

@@ -21,6 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from menura.errors import ContractError
 from menura.features import Features
 from menura.policies.needs import Needs, fill_config
+from menura.policies.sources import require_sources
 
 __all__ = [
     "BATCH_KEYS",
@@ -210,10 +211,11 @@ def build_policy(
 
     Raises:
         ContractError: the class does not keep the contract.
-        ConfigError: unknown or contradicting arguments, all of them at once.
+        ConfigError: unknown or contradicting arguments, all of them at once; or a Hub that cannot be reached.
     """
     config_class = require_policy_class(policy_class)
     config = fill_config(config_class, args, features, image_encoder_dim=image_encoder_dim, locate=locate)
+    require_sources(config, locate)
     return completed(policy_class)(config)
 
 

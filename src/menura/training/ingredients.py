@@ -25,7 +25,7 @@ from menura.data.mixture import require_different_names
 from menura.data.selection import Filter
 from menura.errors import ConfigError, ContractError, did_you_mean
 from menura.features import Features
-from menura.policies.contract import MASKS, Contract, build_policy, require_policy_class
+from menura.policies.contract import MASKS, Contract, build_policy, fill_config, require_policy_class
 from menura.policies.needs import Needs
 from menura.processing.augmentation.base import Augmentations
 from menura.processing.images import ImageNormalization
@@ -35,6 +35,7 @@ from menura.processing.spaces import Spaces
 from menura.training.finetuning import fit_out
 from menura.training.mixing import Meaning, error_of, lay_out, require_mask_widths, require_masks
 from menura.training.opening import open_datasets
+from menura.training.size import require_memory
 from menura.training.sound_data import require_sound_data
 
 #: Of the episodes, held out when `training.eval_strategy` asks for an evaluation loss.
@@ -96,7 +97,6 @@ def gather(
     """
     config = task.config
     policy_class = components.load("policy", config.policy.class_, task.project)
-    require_policy_class(policy_class)
     readers = open_datasets(task) if readers is None else readers
     names = [reader.name for reader in readers]
     require_different_names(names)
@@ -108,9 +108,10 @@ def gather(
     encoder = _image_encoder(task) if contract.uses_images else None
     encoder_dim = None if encoder is None else int(encoder.feature_dim)  # type: ignore[arg-type]
 
-    policy = build_policy(
-        policy_class, config.policy.args, meaning.trained, image_encoder_dim=encoder_dim, locate=task.locate
-    )
+    making: dict[str, Any] = {"image_encoder_dim": encoder_dim, "locate": task.locate}
+    filled = fill_config(require_policy_class(policy_class), config.policy.args, meaning.trained, **making)
+    require_memory(task, policy_class, filled)
+    policy = build_policy(policy_class, config.policy.args, meaning.trained, **making)
     policy, start = fit_out(task, policy, meaning.trained)
     with error_of(task, "processor.action_type", "processor: "):
         require_current_observation(config.processor.action_type, policy.config)

@@ -60,6 +60,8 @@ class CNNMLPPolicyConfig(PretrainedConfig):
             raise ValueError(f"expected channels to be a multiple of 8, got {channels}")
         if encoder not in ENCODERS:
             raise ValueError(f"expected encoder to be one of {', '.join(ENCODERS)}, got {encoder!r}")
+        if pretrained_backbone is not None and encoder == "small":
+            raise ValueError("expected encoder: resnet with a pretrained_backbone, got encoder: small, which has none")
         if backbone_norm is None:
             backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
         if backbone_norm not in ("group", "frozen_batch"):  # rows of a batch do not influence one another

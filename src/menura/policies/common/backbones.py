@@ -25,6 +25,8 @@ def build_backbone(source: Source, half: str | None = None) -> PreTrainedModel:
             writes text, `text_model` is its encoder.
     """
     if isinstance(source, str):
+        if torch.empty(0).is_meta:
+            raise ValueError(f"expected settings on the meta device, got {source!r}, whose weights say how large it is")
         model: PreTrainedModel = AutoModel.from_pretrained(source, dtype=torch.float32)
     else:
         model = _from_settings(source)
