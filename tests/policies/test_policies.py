@@ -32,6 +32,7 @@ from menura.policies.check import check_policy
 from menura.policies.checking.samples import make_batch as make_samples
 from menura.policies.contract import Contract, Needs, build_policy, fill_config, loss_and_logs, observation
 from menura.policies.needs import config_parameters
+from menura.training.finetuning import quantized
 
 FOLDERS = Path(menura.policies.__file__).parent
 SECTIONS = FOLDERS.parent / "configs" / "policy"
@@ -308,6 +309,20 @@ def test_spread_by_a_device_map_it_answers_the_same(case, tmp_path):
     assert "disk" in spread.hf_device_map.values()
     obs = observation(make_batch(policy, name, cameras))
     assert torch.equal(act(spread, obs), act(policy, obs))
+
+
+@every_policy
+def test_in_eight_bits_it_answers_alike(case):
+    pytest.importorskip("bitsandbytes")
+    name, cameras = case
+    policy = make(name, cameras).eval()
+    batch = make_batch(policy, name, cameras)
+    smaller = quantized(policy, {"load_in_8bit": True}, "training.quantization")
+    assert any("8bit" in type(module).__name__ for module in smaller.modules())
+    assert torch.isfinite(loss_of(smaller, batch))
+    expected, answer = act(policy, observation(batch)), act(smaller, observation(batch))
+    close = (answer - expected).abs() <= 0.1 * expected.abs().max().clamp(min=1)
+    assert close.float().mean() > 0.8
 
 
 @every_case

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .dtypes import dtype_of
 from .initialization import begins_by, zeros_
 from .learned import vectors
 from .sinusoidal import sinusoidal
@@ -108,7 +109,7 @@ class DiT(nn.Module):
     def forward(self, sample: Tensor, time: Tensor, constants: Constants) -> Tensor:
         """(B, T, A) and (B,) -> (B, T, A), in the dtype of `sample`."""
         time = functional.silu(self.time_features(time))
-        x = self.input(sample.reshape(len(sample), self.n_tokens, -1).to(self.input.weight.dtype))
+        x = self.input(sample.reshape(len(sample), self.n_tokens, -1).to(dtype_of(self.input)))
         if self.positions is not None:
             x = x + vectors(self.positions, x)
         for i, block in enumerate(self.blocks):
@@ -244,7 +245,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         waves = sinusoidal(self.scale * time.float(), self.dim)
-        features: Tensor = self.layers(waves.to(next(self.parameters()).dtype))
+        features: Tensor = self.layers(waves.to(dtype_of(self)))
         return features
 
 

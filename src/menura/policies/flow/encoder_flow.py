@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..common.backbones import settings_of
+from ..common.dtypes import dtype_of
 from ..common.learned import vectors
 from ..common.text_encoder import FrozenTextEncoder, Tokenize
 from ..common.vision import VisionBackbone
@@ -77,7 +78,7 @@ class ObservationEncoder(nn.Module):
             parts.append(functional.layer_norm(text, text.shape[-1:]))
         if not parts:  # but pixels
             parts.append(torch.ones(len(_required(obs, "image")), 1, device=obs["image"].device))
-        dtype = next(self.layers.parameters()).dtype
+        dtype = dtype_of(self.layers)
         vector = self.layers(torch.cat([part.flatten(1).to(dtype) for part in parts], dim=1))
         if self.images is None:
             return Observed(vector)

@@ -190,7 +190,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
 
     def _condition(self, hidden: Tensor, there: Tensor, state: Tensor | None, state_mask: Tensor | None) -> Condition:
         """From the prompt's hidden states (B, N, D), and which are there (B, N)."""
-        tokens: Tensor = self.projection(self.prompt_norm(hidden.to(self.projection.weight.dtype)))
+        tokens: Tensor = self.projection(self.prompt_norm(hidden.to(self.prompt_norm.weight.dtype)))
         pooled = tokens[:, -1]  # of the fixed end of the prompt, and therefore there
         if self.config.pooling == "mean":
             share = there.to(tokens.dtype) / there.sum(dim=1, keepdim=True)

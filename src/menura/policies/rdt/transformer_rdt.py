@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..common.dtypes import dtype_of
 from ..common.initialization import begins_by, normal_
 from .configuration_rdt import RDTPolicyConfig
 
@@ -206,7 +207,7 @@ class WaveEmbedder(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         exponents = torch.arange(N_WAVES, device=numbers.device, dtype=torch.float32) / N_WAVES
         angles = numbers.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
-        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.inner.weight.dtype)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype_of(self.inner))
         return self.outer(functional.silu(self.inner(waves)))  # type: ignore[no-any-return]
 
 

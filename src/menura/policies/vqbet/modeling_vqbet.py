@@ -190,8 +190,9 @@ class VQBeTPolicy(PreTrainedModel):
         if self.state_projection is not None:
             if state is None:
                 raise ValueError(f"VQBeTPolicy: expected a state of width {self.config.state_dim}, got none.")
-            states = state.reshape(len(state), n_steps, 1, -1)
-            parts.append(self.state_projection(states if state_mask is None else states * state_mask[:, None, None]))
+            states = state.reshape(len(state), n_steps, -1)
+            states = states if state_mask is None else states * state_mask[:, None]
+            parts.append(self.state_projection(states)[:, :, None])
         rows = len(parts[0])
         parts.append(self.query.expand(rows, n_steps, 1, -1))
         tokens = torch.cat(parts, dim=2).flatten(1, 2)  # (B, O·k, R)
