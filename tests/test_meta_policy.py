@@ -69,6 +69,23 @@ def states(step: int, rows: int = 3) -> dict[str, Any]:
     return {"state": np.random.default_rng(step).normal(size=(rows, 2)).astype(np.float32)}
 
 
+class Broken(Tiny):
+    """Fails on batches."""
+
+    def select_action(self, obs_dict: dict[str, Any]) -> torch.Tensor:
+        return super().select_action(obs_dict) / (1 if len(obs_dict["state"]) == 1 else 1 // 0)
+
+
+class Noisy(Tiny):
+    """Answers its noise, too."""
+
+    noise_shape = (6, 2)
+
+    def select_action(self, obs_dict: dict[str, Any], noise: torch.Tensor | None = None) -> torch.Tensor:
+        answer = super().select_action(obs_dict)
+        return answer if noise is None else answer + noise
+
+
 class TestPredict:
     def test_is_the_policy_between_the_normalizers(self) -> None:
         policy, obs = meta(), states(0)
@@ -135,6 +152,30 @@ class TestPredict:
         second = MetaPolicy(policy.policy, policy.processor, dataset="two")
         second.predict(states(0))
         assert second.policy.asked[-1]["dataset_id"].tolist() == [1, 1, 1]
+
+    def test_an_error_in_the_policys_own_code_is_told_with_its_line(self) -> None:
+        with pytest.raises(ContractError, match=r"^tests/test_meta_policy.py:\d+: ZeroDivisionError: ") as caught:
+            meta(Broken).predict(states(0))
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    @pytest.mark.parametrize(
+        ("noise", "message"),
+        [
+            (np.zeros((3, 4, 2)), r"expected noise of shape \(3, 6, 2\), got \(3, 4, 2\)"),
+            (torch.zeros(1, 6, 2), r"expected noise of shape \(3, 6, 2\), got \(1, 6, 2\)"),
+            ([0.0], "expected noise as a tensor or an array, got list"),
+        ],
+    )
+    def test_noise_of_another_shape_is_refused(self, noise: Any, message: str) -> None:
+        with pytest.raises(ContractError, match=message):
+            meta(Noisy).predict(states(0), noise=noise)
+
+    def test_noise_may_be_an_array(self) -> None:
+        noise = np.random.default_rng(0).normal(size=(3, 6, 2))
+        policy = meta(Noisy)
+        np.testing.assert_array_equal(
+            policy.predict(states(0), noise=noise), policy.predict(states(0), noise=torch.from_numpy(noise))
+        )
 
     def test_noise_needs_a_policy_that_takes_it(self) -> None:
         with pytest.raises(ContractError, match="expected no noise"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ class MetaPolicy(Inference):
     def predict(
         self,
         obs: Observation,
-        noise: torch.Tensor | None = None,
+        noise: torch.Tensor | NDArray[np.floating[Any]] | None = None,
         generator: Sequence[torch.Generator] | None = None,
         *,
         observation_is_pad: NDArray[np.bool_] | None = None,
@@ -149,11 +149,13 @@ class MetaPolicy(Inference):
         Args:
             obs: {"state": (B, D), "images": {camera: (B, H, W, 3) uint8, or float in [0, 1]}, "task": [text] * B}, with
                 a time axis after B when `n_obs_steps` > 1.
-            noise, generator: handed to a policy whose `select_action` takes them; one generator per row.
+            noise: (B, *policy.noise_shape), what a policy that samples begins with; None draws it.
+            generator: handed to a policy whose `select_action` takes it; one per row.
             observation_is_pad: (B, O) which observations repeat the episode's first; none, when None.
 
         Raises:
             FeatureMismatch: the observation is not what the policy was trained on.
-            ContractError: the policy's answer has the wrong shape or is not finite.
+            ContractError: the noise or the policy's answer has the wrong shape or is not finite, or the policy's own
+                code raised an error, whose line is named.
         """
         return self.actions(self.infer(self.inputs(obs, observation_is_pad), noise, generator), obs)

@@ -34,16 +34,16 @@ def naming_users_line(project: Path, kind: type[MenuraError], where: Callable[[]
     if os.environ.get("MENURA_DEBUG"):
         yield
         return
-    project = project.resolve()
     try:
         yield
     except (MenuraError, OSError):
         raise
     except Exception as error:
-        frame = last_frame(error, lambda file: _is_users(file, project))
+        root = project.resolve()
+        frame = last_frame(error, lambda file: _is_users(file, root))
         if frame is None:
             raise
-        place = f"{Path(frame.filename).relative_to(project).as_posix()}:{frame.lineno}"
+        place = f"{Path(frame.filename).relative_to(root).as_posix()}:{frame.lineno}"
         after = f", {where()}" if where is not None else ""
         raise kind(f"{place}: {type(error).__name__}: {error}{after}") from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from menura.features import Features
 from menura.policies.contract import observation
 from menura.policies.needs import Needs
 from menura.processing.processor import Processor
+from menura.user_code import naming_users_line
 
 
 class Inference:
@@ -51,6 +54,8 @@ class Inference:
         self._accepts = {parameter.name for parameter in parameters}
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             self._accepts |= {"generator", "noise"}
+        file = getattr(sys.modules.get(type(policy).__module__), "__file__", None)
+        self._project = Path(file).parent.parent if file else Path.cwd()  # of `policy/x.py`, as errors name it
 
     @property
     def features(self) -> Features:
@@ -92,28 +97,28 @@ class Inference:
     def infer(
         self,
         inputs: dict[str, Any],
-        noise: torch.Tensor | None = None,
+        noise: torch.Tensor | NDArray[np.floating[Any]] | None = None,
         generator: Sequence[torch.Generator] | None = None,
     ) -> torch.Tensor:
-        """(B, T, A) float32 normalized, on the device: the policy's answer to `inputs`; T = 1 from one that answers (B, A).
+        """(B, T, A) float32 normalized, on the device: the answer to `inputs`; T = 1 of a policy that answers (B, A).
 
         Raises:
-            ContractError: the answer has the wrong shape or is not finite.
+            ContractError: the answer has the wrong shape or is not finite, the noise has a shape that is not the
+                policy's, or the policy's code raised an error, whose file and line are named.
         """
         extra: dict[str, Any] = {}
+        rows = len(next(iter(inputs.values())))
         if noise is not None:
-            if "noise" not in self._accepts:
-                raise ContractError(f"{self.name}.select_action: expected no noise, which it does not take, got some.")
-            extra["noise"] = noise.to(self.device)
+            extra["noise"] = self._noise(noise, rows)
         if generator is not None and self.samples:
             extra["generator"] = list(generator)
         if self.policy.training:
             self.policy.eval()
         if self.dtype != torch.float32:
             inputs, extra = _cast(inputs, self.dtype), _cast(extra, self.dtype)
-        with torch.inference_mode():
+        with torch.inference_mode(), naming_users_line(self._project, ContractError):
             answer = self.policy.select_action(inputs, **extra)
-        return self._checked(answer, rows=len(next(iter(inputs.values())))).float()
+        return self._checked(answer, rows).float()
 
     def actions(self, normalized: torch.Tensor, obs: Mapping[str, Any]) -> NDArray[np.float32]:
         """(B, T, A) float32 in physical units, from `infer`'s answer to the inputs of that raw observation.
@@ -149,6 +154,18 @@ class Inference:
         reset = getattr(self.policy, "reset", None)
         if callable(reset):
             reset()
+
+    def _noise(self, noise: torch.Tensor | NDArray[np.floating[Any]], rows: int) -> torch.Tensor:
+        """The starting noise of a policy that samples, on its device."""
+        where = f"{self.name}.select_action"
+        if "noise" not in self._accepts:
+            raise ContractError(f"{where}: expected no noise, which it does not take, got some.")
+        if not isinstance(noise, (torch.Tensor, np.ndarray)):
+            raise ContractError(f"{where}: expected noise as a tensor or an array, got {type(noise).__name__}.")
+        shape = getattr(self.policy, "noise_shape", None)
+        if shape is not None and tuple(noise.shape) != (rows, *shape):
+            raise ContractError(f"{where}: expected noise of shape {(rows, *shape)}, got {tuple(noise.shape)}.")
+        return torch.as_tensor(noise, dtype=torch.float32, device=self.device)
 
     def _checked(self, answer: Any, rows: int) -> torch.Tensor:
         where = f"{self.name}.select_action"
