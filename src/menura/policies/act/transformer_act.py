@@ -60,7 +60,7 @@ class Attention(nn.Module):
         self.q_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
         self.k_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
         self.v_proj = begins_by(glorot_of_three_, nn.Linear(width, width))
-        self.out_proj = begins_by(glorot_, nn.Linear(width, width))
+        self.out_proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(width)
         self.pre_norm = config.pre_norm
