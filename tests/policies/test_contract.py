@@ -54,9 +54,17 @@ def locate(key: str) -> str:
 
 def test_forward_names_its_batch_keys():
     contract = Contract.of(MLPPolicy)
-    assert contract.keys == ("state", "actions", "is_pad", "state_mask", "action_mask")
-    assert contract.required == ("state",)
-    assert not contract.uses_images
+    assert contract.keys == (
+        "state",
+        "image_features",
+        "actions",
+        "is_pad",
+        "state_mask",
+        "image_mask",
+        "action_mask",
+    )
+    assert contract.required == ()
+    assert contract.uses_images
     batch = {"state": 1, "image": 2, "actions": 3, "task": 4}
     assert contract.select(batch) == {"state": 1, "actions": 3}
 
