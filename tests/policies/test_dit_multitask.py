@@ -124,7 +124,7 @@ def test_clip_from_a_directory_gives_both_halves(tmp_path):
         torch.testing.assert_close(policy.vision(image), clip.vision_model(image).last_hidden_state[:, 0])
         mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
         pooled = clip.text_model(ids, attention_mask=mask).pooler_output
-        torch.testing.assert_close(policy.text.encode(ids, mask), pooled)
+        torch.testing.assert_close(policy.text.encode(ids, mask)[0], pooled)
     assert policy.config.vision_encoder["model_type"] == "clip_vision_model"
     assert policy.config.pretrained_backbone is None
 

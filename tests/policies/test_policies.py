@@ -272,15 +272,15 @@ def test_eight_samples_are_learnt_by_heart(case):
         return float((answer - wanted).abs().mean(dim=-1)[~padded].mean())
 
     before = error()
-    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=2e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.0)
     for step in range(600):
         optimizer.zero_grad()
         loss_of(policy, batch).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        if step % 20 == 19 and error() < 0.4 * before:
+        if step % 20 == 19 and error() < 0.5 * before:
             return
-    assert error() < 0.4 * before
+    assert error() < 0.5 * before
 
 
 @every_policy

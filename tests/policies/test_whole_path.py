@@ -102,7 +102,7 @@ def test_trained_evaluated_and_served(name: str, tmp_path: Path, monkeypatch: py
 
     trained = menura.train("seen", output_dir="run")
     results = menura.evaluate("run", episodes=2, num_envs=2, num_workers=1, videos=0, progress=False)
-    assert trained.metrics["steps"] == 2
+    assert trained.metrics["steps"] == (0 if name in ("random", "replay", "zero") else 2)  # nothing to train
     assert len(results.episodes) == 2
     failed = [(result.name, result.message) for result in check_run("run") if not result.ok]
     assert failed == []
