@@ -92,6 +92,12 @@ class VectorFeature:
         """A feature nobody named: `prefix_0 … prefix_{dim-1}`."""
         return cls(tuple(f"{prefix}_{i}" for i in range(dim)))
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether the names are mere numbers, as `of_width` gives them: what they mean is not known."""
+        prefix = self.names[0].rpartition("_")[0] if self.names else ""
+        return bool(prefix) and self.names == self.of_width(len(self.names), prefix).names
+
     @classmethod
     def joined(cls, parts: Sequence[VectorFeature]) -> VectorFeature:
         """The vector of several, side by side; without units where one has none."""
@@ -211,7 +217,8 @@ class Features:
     def differences(self, other: Features) -> list[str]:
         """What an action or an observation of `other` would be misread as: one line each, empty when they agree.
 
-        A field that either side does not know (None, 0) is no difference.
+        A field that either side does not know (None, 0) is no difference; of names that are mere numbers, as those of
+        converted checkpoints are, only how many there are.
         """
         found: list[str] = []
 
@@ -219,8 +226,16 @@ class Features:
             if mine and theirs and mine != theirs:
                 found.append(f"{what}: {mine} here, {theirs} there")
 
-        differ("state names", self.state and self.state.names, other.state and other.state.names)
-        differ("action names", self.action.names, other.action.names)
+        def differ_in_names(what: str, mine: VectorFeature | None, theirs: VectorFeature | None) -> None:
+            if mine is None or theirs is None:
+                return
+            if mine.unnamed or theirs.unnamed:
+                differ(f"width of the {what}", len(mine.names), len(theirs.names))
+            else:
+                differ(f"{what} names", mine.names, theirs.names)
+
+        differ_in_names("state", self.state, other.state)
+        differ_in_names("action", self.action, other.action)
         differ("fps", self.fps, other.fps)
         differ("control space", self.control_space, other.control_space)
         differ("control type", self.control_type, other.control_type)

@@ -181,8 +181,6 @@ class _SeededSession:
 def refuse_differences(features: Features, environment: Features, whose: str) -> None:
     """Raises FeatureMismatch that names every difference from the environment's features."""
     differences = features.differences(environment)
-    if features.action_dim != environment.action_dim:
-        differences.append(f"action width: {features.action_dim} here, {environment.action_dim} there")
     if differences:
         raise FeatureMismatch(
             f"environment: expected what the {whose} was made with (here), got (there):\n  "
