@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
