@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from menura.config import load_task
 from menura.config.origins import PACKAGE
 from menura.envs.make import make_env
 from menura.envs.rendering import choose_backend
+from menura.errors import ConfigError
+from menura.policies.checking.samples import make_batch
 from menura.policies.contract import Contract, build_policy, loss_and_logs
-from menura.policies.needs import Needs
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
@@ -28,41 +30,53 @@ def same(a: str, b: str) -> bool:
     return all(torch.equal(tensor, weights(b)[name]) for name, tensor in weights(a).items())
 
 
-TASKS = {"aloha_transfer": "gym_aloha", "metaworld_button_press_topdown": "metaworld"}
+TASKS = {
+    "aloha_transfer": "gym_aloha",
+    "metaworld_button_press_topdown": "metaworld",
+    "metaworld_state": "metaworld",
+}
 POLICIES = sorted(file.stem for file in (PACKAGE / "configs" / "policy").glob("*.yaml"))
+SMALL = sorted(f"tiny/{file.stem}" for file in (PACKAGE / "configs" / "policy" / "tiny").glob("*.yaml"))
 
 
-def test_every_packaged_task_and_policy_is_known_here() -> None:
+def test_every_packaged_task_is_known_here() -> None:
     assert {file.stem for file in (PACKAGE / "configs" / "task").glob("*.yaml")} == TASKS.keys()
-    assert POLICIES == ["act", "cnn_mlp", "mlp"]
+    assert {name.removesuffix("_state") for name in POLICIES} == {name.removeprefix("tiny/") for name in SMALL}
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("policy", [*POLICIES, *SMALL])
+def test_every_packaged_policy_suits_every_packaged_task(name: str, policy: str) -> None:
+    assert load_task(name, ["--policy", policy]).config.policy.class_
 
 
 @pytest.mark.sim
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("policy", [None, *POLICIES])
-def test_every_packaged_policy_builds_for_every_packaged_task(name: str, policy: str | None) -> None:
+def test_every_packaged_policy_builds_for_every_packaged_task(name: str) -> None:
     """Headline flows 5: `got multiple values for keyword argument 'state_dim'` with every configuration that ships."""
     choose_backend()  # before mujoco comes with the package
     pytest.importorskip(TASKS[name])
-    task = load_task(name, [] if policy is None else ["--policy", policy])
-    assert task.config.env is not None
-    env = make_env(task.config.env)
+    env_config = load_task(name).config.env
+    assert env_config is not None
+    env = make_env(env_config)
     features = env.features
     env.close()
-    policy_class = components.load("policy", task.config.policy.class_, task.project)
-    model = build_policy(policy_class, dict(task.config.policy.args), features)
-    needs = Needs.of(model.config)
-    batch = {
-        "state": torch.randn(2, features.state_dim),
-        "image": torch.rand(2, len(features.cameras), 3, 64, 64),
-        "actions": torch.randn(2, needs.chunk_size or 1, features.action_dim),
-        "is_pad": torch.zeros(2, needs.chunk_size or 1, dtype=torch.bool),
-    }
-    if not features.cameras:
-        del batch["image"]
-    loss, _ = loss_and_logs(model(**Contract.of(policy_class).select(batch)), policy_class)
-    loss.backward()
-    assert torch.isfinite(loss)
+    refused: dict[str | None, str] = {}
+    for policy in (None, "mlp", "cnn_mlp", "act", *SMALL):
+        task = load_task(name, [] if policy is None else ["--policy", policy])
+        policy_class = components.load("policy", task.config.policy.class_, task.project)
+        try:
+            model = build_policy(policy_class, dict(task.config.policy.args), features)
+        except ConfigError as problem:  # from a state alone some have nothing to see; pretrained ones have widths
+            refused[policy] = str(problem)
+            continue
+        batch = make_batch(model.config, features, None, 2)
+        loss, _ = loss_and_logs(model(**Contract.of(policy_class).select(batch)), policy_class)
+        assert torch.isfinite(loss), policy
+        if loss.requires_grad:  # those that audit an environment have nothing to learn
+            loss.backward()
+    assert all(re.search("camera|max_state_dim|state_indices", why) for why in refused.values()), refused
+    assert not (features.cameras and refused)
 
 
 def test_what_is_overridden_is_the_network_that_is_trained_and_loaded(project: Path) -> None:

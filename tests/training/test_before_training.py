@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from menura.cli.main import main
 from menura.config import load_task
-from menura.errors import ConfigError, DataError, MenuraError, TrainingError
+from menura.errors import ConfigError, ContractError, DataError, MenuraError
 from menura.training.arguments import training_arguments
 from menura.training.reporting import _MODULES, require_integrations
 from menura.training.run import train
@@ -131,7 +131,7 @@ def test_an_error_of_the_policy_is_one_message_with_its_line(
 def test_an_error_below_the_policy_has_the_policys_line(project: Path) -> None:
     file = project / "policy" / "reach_policy.py"
     file.write_text(file.read_text().replace("self.net(state)", "self.net(state[:, 1:])"))
-    with pytest.raises(TrainingError, match=r"^policy/reach_policy\.py:26: RuntimeError: mat1 and mat2 shapes"):
+    with pytest.raises(ContractError, match=r"^policy/reach_policy\.py:26: RuntimeError: mat1 and mat2 shapes"):
         train("reach", output_dir="out")
 
 
