@@ -72,7 +72,13 @@ class SeenEnv(gymnasium.Env):
 """
 
 
-@pytest.mark.parametrize("name", NAMES)
+#: Those whose parts others have too, and which take longest.
+SLOW = {"octo", "openvla", "pi05", "pi0_fast", "rdt"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+)
 def test_trained_evaluated_and_served(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = yaml.safe_load(
         (Path(menura.__file__).parent / "configs" / "policy" / "tiny" / f"{name}.yaml").read_text()

@@ -84,6 +84,7 @@ def test_loaded_moments_lie_as_the_weights() -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.slow
 def test_a_killed_training_of_convolutions_ends_the_same(
     project: Path, bf16: bool, train_in_child: Callable[..., int], tmp_path: Path
 ) -> None:

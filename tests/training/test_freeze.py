@@ -121,6 +121,7 @@ def test_norms_of_what_learns_are_left_alone() -> None:
     assert net.body[1].training
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(project: Path, train_in_child: Callable[..., int], tmp_path: Path) -> None:
     options = {"training__freeze": ["net.0.weight"], "training__learning_rates": {"net.3.*": 0.05}}
     whole = trained("whole", **options)

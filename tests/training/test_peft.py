@@ -94,6 +94,7 @@ def test_the_base_stays_and_peft_reads_the_run(project: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"training__ema": 0.9}])
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(
     project: Path, options: dict[str, Any], train_in_child: Callable[..., int], tmp_path: Path
 ) -> None:
