@@ -34,17 +34,16 @@ def write_page(path: Path, table: Table) -> None:
 
 
 def _policies(table: Table) -> list[dict[str, Any]]:
-    figures = table.to_dict()["figures"]
     return [
         {
             "name": name,
-            "average": _percent(table.average(name)),
+            "average": _percent(own["average"]),
             "rates": {task: _rate(table, name, task) for task in table.plan.tasks},
             "parameters": f"{own['parameters']:,}",
             "training": f"{own['training_cpu_s']:.0f}",
             "latency": f"{own['latency_ms']:.1f}",
         }
-        for name, own in figures.items()
+        for name, own in table.figures().items()
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from menura.files import read_json
 from menura.reproduction.plan import Cell, Plan, cells, fingerprint
 from menura.reproduction.report import write_page
 from menura.reproduction.table import Table
-from menura.reproduction.worker import CELL_FILE, Setup, threads
+from menura.reproduction.worker import CELL_FILE, Setup
 
 REPORT_FILE = "report.html"
 
@@ -55,13 +56,14 @@ def reproduce(
     for cell in wanted:  # every typo before any time is spent
         load_task(task, cell.overrides, project)
     found = [_finished(chosen, cell) for cell in wanted]
-    _record(chosen, task, directory, project, progress)
     missing = [cell for cell, there in zip(wanted, found, strict=True) if there is None]
+    if missing:
+        _record(chosen, task, directory, project, progress)
     done = [there for there in found if there is not None]
     table = Table.of(chosen, done)
     with _shown(progress) as bar:
         line = bar.add_task(chosen.title, total=len(wanted), completed=len(done), last="")
-        for made in _made(chosen, task, missing, num_workers or threads()):
+        for made in _made(Setup(chosen, task, project), missing, num_workers or os.cpu_count() or 1):
             done.append(made)
             table = Table.of(chosen, done)
             _write(table, directory)
@@ -115,13 +117,13 @@ def _record(plan: Plan, task: Path, directory: Path, project: Path | None, progr
         merge([directory / "data" / name for name in plan.tasks], joint, progress=progress)
 
 
-def _made(plan: Plan, task: Path, missing: Sequence[Cell], num_workers: int) -> Any:
+def _made(setup: Setup, missing: Sequence[Cell], num_workers: int) -> Iterator[dict[str, Any]]:
     """Each missing cell, as it is finished."""
     waiting = deque(missing)
     workers: dict[Child, Cell] = {}
     try:
         for number in range(min(num_workers, len(waiting))):
-            child = Child("menura.reproduction.worker", f"reproduce worker {number}", Setup(plan, task))
+            child = Child("menura.reproduction.worker", f"reproduce worker {number}", setup)
             workers[child] = waiting.popleft()
             child.send(workers[child])
         while workers:

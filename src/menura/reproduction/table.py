@@ -59,8 +59,8 @@ class Table:
         task = next(iter(cell["successes"])) if len(cell["successes"]) == 1 else "all tasks"
         return f"{cell['policy']}, {task}, seed {cell['seed']}: {share:.0%}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able: the plan, every cell, and every figure of the table."""
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Of each policy that has been trained: its rates, its average, and what it costs."""
         figures = {}
         for policy in self.plan.policies:
             own = [cell for cell in self.cells if cell["policy"] == policy]
@@ -74,20 +74,25 @@ class Table:
                 "training_cpu_s": statistics.median(cell["training_cpu_s"] for cell in own),
                 "latency_ms": statistics.median(cell["latency_ms"] for cell in own),
             }
-        return {"plan": self.plan.model_dump(mode="json"), "figures": figures, "cells": [dict(c) for c in self.cells]}
+        return figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: the plan, every cell, and every figure of the table."""
+        plan, cells = self.plan.model_dump(mode="json"), [dict(cell) for cell in self.cells]
+        return {"plan": plan, "figures": self.figures(), "cells": cells}
 
     def to_markdown(self) -> str:
         """The table as it stands in the docs: rows are tasks, columns policies; below what they cost."""
-        names = [name for name in self.plan.policies if any(cell["policy"] == name for cell in self.cells)]
+        figures = self.figures()
+        names = list(figures)
         lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
         for task in self.plan.tasks:
             rates = [self.rate(name, task) for name in names]
             best = max((round(rate[0], 3) for rate in rates if rate), default=None)
             lines.append(f"| {task} | {' | '.join(_told(rate, best) for rate in rates)} |")
-        averages = [self.average(name) for name in names]
+        averages = [figures[name]["average"] for name in names]
         best = max((round(average[0], 3) for average in averages if average), default=None)
         lines.append(f"| **average** | {' | '.join(_told(average, best) for average in averages)} |")
-        figures = self.to_dict()["figures"]
         for title, key, form in (
             ("parameters", "parameters", "{:,}"),
             ("training, CPU seconds", "training_cpu_s", "{:.0f}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ class Setup:
 
     plan: Plan
     task: Path
+    project: Path | None
 
 
 def main(descriptor: int) -> None:
@@ -33,20 +33,21 @@ def main(descriptor: int) -> None:
 def _serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
     setup: Setup = inbox.get()
     while True:
-        connection.send(make_cell(setup.plan, setup.task, inbox.get()))
+        connection.send(make_cell(setup, inbox.get()))
 
 
-def make_cell(plan: Plan, task: Path, cell: Cell) -> dict[str, Any]:
+def make_cell(setup: Setup, cell: Cell) -> dict[str, Any]:
     """Train and evaluate one cell and write `cell.json` into its run, last of all; what is there already is kept."""
     from menura.evaluation.evaluate import evaluate
     from menura.evaluation.latency import measure_latency
     from menura.meta_policy import MetaPolicy
     from menura.training.run import train
 
+    plan, project = setup.plan, setup.project
     before = time.process_time()
-    trained = train(task, output_dir=cell.run, overrides=cell.overrides)
+    trained = train(setup.task, output_dir=cell.run, overrides=cell.overrides, project=project)
     training_s = time.process_time() - before
-    policy = MetaPolicy.from_pretrained(cell.run, device="cpu")
+    policy = MetaPolicy.from_pretrained(cell.run, device="cpu", project=project)
     episodes: dict[str, list[bool]] = {}
     for name in cell.tasks:
         results = evaluate(
@@ -59,10 +60,11 @@ def make_cell(plan: Plan, task: Path, cell: Cell) -> dict[str, Any]:
             videos=0,
             resume=True,
             device="cpu",
+            project=project,
             progress=False,
         )
         episodes[name] = [episode.success for episode in results.episodes]
-    latency = measure_latency(policy, golden_row(cell.run))
+    latency = measure_latency(policy, _golden_row(cell.run))
     done = {
         "policy": cell.policy,
         "seed": cell.seed,
@@ -79,7 +81,7 @@ def make_cell(plan: Plan, task: Path, cell: Cell) -> dict[str, Any]:
     return done
 
 
-def golden_row(run: Path) -> dict[str, Any]:
+def _golden_row(run: Path) -> dict[str, Any]:
     """One of the observations that a checkpoint keeps."""
     from menura.checkpoint.golden import GOLDEN_FILE, Golden
 
@@ -90,8 +92,3 @@ def golden_row(run: Path) -> dict[str, Any]:
     if raw.get("task") is not None:
         row["task"] = raw["task"] if isinstance(raw["task"], str) else raw["task"][:1]
     return row
-
-
-def threads() -> int:
-    """How many cells are made at a time by default: one a core."""
-    return max(1, os.cpu_count() or 1)
