@@ -1,0 +1,107 @@
+"""Who may ask a policy server: the loopback, or whoever has the key; and TLS."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import ssl
+from pathlib import Path
+
+from menura.errors import MenuraError
+
+#: How a key is sent: as openpi's clients do, or as every HTTP tool can.
+_SCHEMES = ("Api-Key ", "Bearer ")
+EXPECTED_KEY = "expected the header Authorization: Api-Key <key>, got another or none"
+
+
+class AccessError(MenuraError):
+    """A server would listen where anyone may ask it, or its key or certificate cannot be used."""
+
+
+class Access:
+    """Who may ask.
+
+    Args:
+        key: what a request must present; None: nothing.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self._key = None if key is None else key.encode()
+
+    @property
+    def open(self) -> bool:
+        """Whether no key is asked for."""
+        return self._key is None
+
+    def allows(self, key: object) -> bool:
+        """Whether this is the key, found in a time that does not tell how much of it was right."""
+        if self._key is None:
+            return True
+        return isinstance(key, str) and hmac.compare_digest(key.encode(errors="replace"), self._key)
+
+    def allows_header(self, authorization: str) -> bool:
+        """Whether this header `Authorization` presents the key."""
+        scheme = next((scheme for scheme in _SCHEMES if authorization.startswith(scheme)), "")
+        return self.allows(authorization.removeprefix(scheme) if scheme else None)
+
+
+def read_key(path: str | Path) -> str:
+    """The one word in a file: a key on the command line could be read by everyone on the machine.
+
+    Raises:
+        AccessError: the file cannot be read, or does not hold one word.
+    """
+    try:
+        words = Path(path).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise AccessError(f"{path}: expected a file with the key, got {reason}. Write one word into it.") from error
+    if len(words) != 1 or not words[0].isascii():
+        raise AccessError(f"{path}: expected one word of ASCII, the key, got {len(words)} words. Write one into it.")
+    return words[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_bind(host: str, key: str | None) -> None:
+    """Refuse to listen where others can come, without a key that keeps them out.
+
+    Raises:
+        AccessError: `host` is not of the loopback and there is no key; or the key is empty.
+    """
+    if key == "":
+        raise AccessError("menura serve: expected a key, got an empty one. Write one word into --api_key_file.")
+    if key is None and not is_loopback(host):
+        raise AccessError(
+            f"menura serve: expected a key to listen on {host}, got none. Give --api_key_file, or --host 127.0.0.1."
+        )
+
+
+def tls_context(certificate: str | Path, private_key: str | Path) -> ssl.SSLContext:
+    """A server's side of TLS 1.2 and later, of a chain of certificates and their key, both PEM.
+
+    Raises:
+        AccessError: a file cannot be read, or the two do not belong together.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # A password is never asked for: a server that waits at a prompt does not serve.
+        context.load_cert_chain(certificate, private_key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise AccessError(
+            f"--cert {certificate}, --key {private_key}: expected a certificate and its private key in PEM, without a "
+            f"password, got: {error}. Make both anew, or give the pair that belongs together."
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the private key has a password")
