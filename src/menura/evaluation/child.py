@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import queue
+import select
 import signal
 import subprocess
 import sys
@@ -90,27 +90,40 @@ class Child:
         )
 
 
-def attend(descriptor: int, serve: Callable[[Connection, queue.SimpleQueue[Any]], None]) -> None:
-    """The child's own end: `serve(connection, inbox)` takes messages from `inbox` and answers on `connection`.
+class Parent:
+    """The child's own end of the connection. The process ends with its parent, and when the parent hangs up."""
 
-    The process ends with its parent, and when the parent hangs up. A MenuraError of `serve` is its last answer.
-    """
+    def __init__(self, descriptor: int) -> None:
+        self._connection = Connection(descriptor)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def receive(self) -> Any:
+        """The next message; waits for it."""
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            os._exit(0)
+
+    def answer(self, reply: Any) -> None:
+        try:
+            self._connection.send(reply)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)
+
+    def _watch(self) -> None:
+        """Stops even in the middle of a step. It wakes for a hang-up only: messages cost no switch of threads."""
+        poll = select.poll()
+        poll.register(self._connection, 0)
+        poll.poll()
+        os._exit(0)
+
+
+def attend(descriptor: int, serve: Callable[[Parent], None]) -> None:
+    """The child's life: `serve` answers its parent's messages. A MenuraError of it is the last answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     faulthandler.enable()
-    connection = Connection(descriptor)
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
+    parent = Parent(descriptor)
     try:
-        serve(connection, inbox)
+        serve(parent)
     except MenuraError as error:
-        connection.send(error)
-
-
-def _read(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
-    """Takes messages as they come, so that neither side ever waits for the other to read; ends with the parent."""
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            os._exit(0)  # the parent is gone: stop even in the middle of a step
-        inbox.put(message)
+        parent.answer(error)

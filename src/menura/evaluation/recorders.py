@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import queue
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from menura.envs.base import SimEnv
 from menura.envs.make import make_env, make_expert
 from menura.envs.recording import Actor, Recovery, largest_action_step, record
 from menura.errors import EnvironmentFailure
-from menura.evaluation.child import Child, attend
+from menura.evaluation.child import Child, Parent, attend
 from menura.user_code import naming_users_line
 
 _AHEAD = 3  # attempts a process may be ahead of the one that is waited for: bounds the memory
@@ -121,11 +119,11 @@ class _Pool:
             child.end()
 
 
-def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+def serve(parent: Parent) -> None:
     """A recording process: a Recording comes first, then seeds, each answered by its Attempt."""
-    recorder = Recorder(inbox.get())
+    recorder = Recorder(parent.receive())
     while True:
-        connection.send(recorder.attempt(inbox.get()))
+        parent.answer(recorder.attempt(parent.receive()))
 
 
 def main(descriptor: int) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +15,7 @@ from menura.data.episode import Float32
 from menura.envs import make_env
 from menura.envs.base import SimEnv
 from menura.errors import EnvironmentFailure, MenuraError
-from menura.evaluation.child import Child, attend
+from menura.evaluation.child import Child, Parent, attend
 from menura.evaluation.messages import Description
 from menura.evaluation.results import finite_or_none
 from menura.evaluation.video import VideoWriter, is_video_step
@@ -181,15 +179,15 @@ def _through(spaces: Spaces, chunk: Float32, recorded: Float32, seen: Float32) -
     return decoded
 
 
-def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+def serve(parent: Parent) -> None:
     """A replaying process: a Setup comes first, then plays, each answered by its Trace, and questions (bool: whether a
     film is wanted) what the environment is."""
-    setup: Setup = inbox.get()
+    setup: Setup = parent.receive()
     project = setup.project or Path.cwd()
     with naming_users_line(project, EnvironmentFailure):
         env = make_env(setup.env, setup.project)
     while True:
-        message = inbox.get()
+        message = parent.receive()
         with naming_users_line(project, EnvironmentFailure):
             if isinstance(message, Play):
                 try:
@@ -198,7 +196,7 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
                     raise type(error)(f"replay of seed {message.start.seed}: {error}") from error
             else:
                 reply = _described(env, setup, film=message)
-        connection.send(reply)
+        parent.answer(reply)
 
 
 def _described(env: SimEnv, setup: Setup, film: bool) -> Description:

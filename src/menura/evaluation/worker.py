@@ -6,11 +6,9 @@ It holds some of the slots, one environment each, made when first needed and kep
 from __future__ import annotations
 
 import math
-import queue
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from menura.envs import make_env
 from menura.envs.base import Observation, SimEnv
 from menura.envs.perturbation import Perturbation, perturbed
 from menura.errors import EnvironmentFailure, MenuraError
-from menura.evaluation.child import attend
+from menura.evaluation.child import Parent, attend
 from menura.evaluation.messages import Begin, Conduct, Describe, Description, Job, Reply, Setup
 from menura.evaluation.results import EpisodeResult, finite_or_none
 from menura.evaluation.video import VideoWriter, is_video_step
@@ -119,9 +117,9 @@ def video_name(index: int) -> str:
     return f"episode_{index:05d}.mp4"
 
 
-def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
+def serve(parent: Parent) -> None:
     """Answers messages, in order, for ever: the process ends when its parent hangs up."""
-    setup: Setup = inbox.get()
+    setup: Setup = parent.receive()
     project = setup.project or Path.cwd()
     environments: dict[int, SimEnv] = {}
     slots: dict[int, Slot] = {}
@@ -135,7 +133,7 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
         return environments[number]
 
     while True:
-        message = inbox.get()
+        message = parent.receive()
         if isinstance(message, Setup):
             for made in environments.values():
                 made.close()
@@ -146,7 +144,7 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
             env = environment(message.slot)
             with naming_users_line(project, EnvironmentFailure):
                 undrawn = why_undrawn(env) if message.film else None
-            connection.send(replace(describe(env, setup.env), undrawn=undrawn))
+            parent.answer(replace(describe(env, setup.env), undrawn=undrawn))
         else:
             assert conduct is not None
             replies: dict[int, Reply] = {}
@@ -154,7 +152,7 @@ def serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
                 if number not in slots:
                     slots[number] = Slot(environment(number), conduct, project)
                 replies[number] = slots[number].run(job)
-            connection.send(replies)
+            parent.answer(replies)
 
 
 def describe(env: SimEnv, config: Mapping[str, Any]) -> Description:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import resource
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from menura.evaluation.child import attend
+from menura.evaluation.child import Parent, attend
 from menura.files import write_json
 from menura.reproduction.baselines import counted
 from menura.reproduction.plan import Cell, Plan, fingerprint
@@ -31,10 +29,10 @@ def main(descriptor: int) -> None:
     attend(descriptor, _serve)
 
 
-def _serve(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
-    setup: Setup = inbox.get()
+def _serve(parent: Parent) -> None:
+    setup: Setup = parent.receive()
     while True:
-        connection.send(make_cell(setup, inbox.get()))
+        parent.answer(make_cell(setup, parent.receive()))
 
 
 def make_cell(setup: Setup, cell: Cell) -> dict[str, Any]:
