@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from menura.blending import blended, checked, padded
 from menura.checkpoint import load_checkpoint
+from menura.chunks import PreviousChunk
 from menura.conversion import is_foreign, load_foreign
 from menura.conversion.converting import fingerprint
 from menura.errors import ContractError
+from menura.policies.common.guidance import Guidance
 from menura.policies.inference import Inference, dataset_row
 from menura.processing.processor import CONFIG_FILE, Processor, read_settings
 from menura.served_policy import ServedPolicy
@@ -143,6 +146,7 @@ class MetaPolicy(Inference):
         generator: Sequence[torch.Generator] | None = None,
         *,
         observation_is_pad: NDArray[np.bool_] | None = None,
+        previous: Sequence[PreviousChunk | None] | None = None,
     ) -> Float32:
         """(B, T, A) float32, physical units; T = 1 from a policy that answers one action. Stateless.
 
@@ -152,10 +156,60 @@ class MetaPolicy(Inference):
             noise: (B, *policy.noise_shape), what a policy that samples begins with; None draws it.
             generator: handed to a policy whose `select_action` takes it; one per row.
             observation_is_pad: (B, O) which observations repeat the episode's first; none, when None.
+            previous: one a row, the chunk under way that the answer is to agree with (real-time chunking), or None:
+                such a row is answered as without it. A policy that `guides` samples by it; what others answer is
+                blended with it.
 
         Raises:
-            FeatureMismatch: the observation is not what the policy was trained on.
+            FeatureMismatch: the observation is not what the policy was trained on, or a previous chunk has the wrong
+                width.
             ContractError: the noise or the policy's answer has the wrong shape or is not finite, or the policy's own
                 code raised an error, whose line is named.
         """
-        return self.actions(self.infer(self.inputs(obs, observation_is_pad), noise, generator), obs)
+        inputs = self.inputs(obs, observation_is_pad)
+        if previous is not None:
+            previous = checked(previous, rows=len(next(iter(inputs.values()))), action_dim=self.features.action_dim)
+        if previous is None or not any(previous):
+            return self.actions(self.infer(inputs, noise, generator), obs)
+        if not self.guides:
+            return blended(self.actions(self.infer(inputs, noise, generator), obs), previous, self.features.action)
+        return self.actions(self._guided(inputs, noise, generator, previous, obs), obs)
+
+    def _guided(
+        self,
+        inputs: dict[str, Any],
+        noise: torch.Tensor | NDArray[np.floating[Any]] | None,
+        generator: Sequence[torch.Generator] | None,
+        previous: Sequence[PreviousChunk | None],
+        obs: Observation,
+    ) -> torch.Tensor:
+        """(B, T, A) normalized; rows without a previous chunk are inferred by themselves, as without guidance."""
+        answers: list[torch.Tensor | None] = [None] * len(previous)
+        for with_chunk in (True, False):
+            rows = [row for row, chunk in enumerate(previous) if bool(chunk) is with_chunk]
+            if not rows:
+                continue
+            answer = self.infer(
+                {key: _rows_of(value, rows) for key, value in inputs.items()},
+                None if noise is None else noise[rows],
+                None if generator is None else [generator[row] for row in rows],
+                self._guidance(previous, rows, obs) if with_chunk else None,
+            )
+            for row, chunk in zip(rows, answer, strict=True):
+                answers[row] = chunk
+        return torch.stack([answer for answer in answers if answer is not None])
+
+    def _guidance(self, previous: Sequence[PreviousChunk | None], rows: list[int], obs: Observation) -> Guidance:
+        """What the answers to `rows`, each of which has a previous chunk, are to agree with."""
+        length = self.chunk_size or 1
+        chunks = [chunk for row in rows if (chunk := previous[row]) is not None]
+        of_rows = {"state": np.asarray(obs["state"])[rows]} if "state" in obs else {}
+        target = self.processor.encode_actions(
+            np.stack([padded(chunk, length) for chunk in chunks]), self.dataset_id, observation=of_rows
+        )
+        weights = np.stack([chunk.weights(length) for chunk in chunks])
+        return Guidance(target, torch.from_numpy(weights).to(target.device))
+
+
+def _rows_of(value: Any, rows: list[int]) -> Any:
+    return value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows]

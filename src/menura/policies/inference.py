@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from menura.errors import ContractError, DataError, FeatureMismatch, did_you_mean
 from menura.features import Features
+from menura.policies.common.guidance import Guidance
 from menura.policies.contract import observation
 from menura.policies.needs import Needs
 from menura.processing.processor import Processor
@@ -99,8 +100,15 @@ class Inference:
         inputs: dict[str, Any],
         noise: torch.Tensor | NDArray[np.floating[Any]] | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> torch.Tensor:
         """(B, T, A) float32 normalized, on the device: the answer to `inputs`; T = 1 of a policy that answers (B, A).
+
+        Args:
+            inputs: of `inputs`.
+            noise: what a policy that samples begins with; None draws it.
+            generator: one a row, for a policy that takes them.
+            guidance: what the answer is to agree with, for a policy that `guides`.
 
         Raises:
             ContractError: the answer has the wrong shape or is not finite, the noise has a shape that is not the
@@ -116,7 +124,11 @@ class Inference:
             self.policy.eval()
         if self.dtype != torch.float32:
             inputs, extra = _cast(inputs, self.dtype), _cast(extra, self.dtype)
-        with torch.inference_mode(), naming_users_line(self._project, ContractError):
+        if guidance is not None:
+            extra["guidance"] = guidance
+            # Gradients of the sample are needed, which tensors of the inference mode have none of.
+            inputs = {key: value.clone() if torch.is_tensor(value) else value for key, value in inputs.items()}
+        with torch.inference_mode(guidance is None), torch.no_grad(), naming_users_line(self._project, ContractError):
             answer = self.policy.select_action(inputs, **extra)
         return self._checked(answer, rows).float()
 
@@ -137,6 +149,11 @@ class Inference:
     def samples(self) -> bool:
         """Whether `select_action` takes a random generator for each row."""
         return "generator" in self._accepts
+
+    @property
+    def guides(self) -> bool:
+        """Whether `select_action` takes `guidance`, and the policy as it is configured samples by it."""
+        return "guidance" in self._accepts and bool(getattr(self.policy, "guides", True))
 
     def generator(self, seed: int | None) -> torch.Generator | None:
         """A random generator for one row: seeded, or fresh when None. None when the policy does not sample."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -26,6 +27,7 @@ from menura.processing.spaces import Spaces, spaces_of_each
 CONFIG_FILE = "processor_config.json"
 NORMALIZER_FILE = "normalizer.safetensors"
 ENCODER_FILE = "image_encoder.safetensors"
+_NO_STATE = np.empty((0, 0), np.float32)
 # (B, O, K * F); pixels have five or more.
 _FEATURE_AXES = 3
 
@@ -290,10 +292,30 @@ class Processor:
             return trained
         state = None
         if spaces.needs_state:
-            state = read_state(observation or {}, self.settings.of_dataset(dataset_id))
-            state = state if self.settings.observation_steps == 1 else state[:, -1]
+            state = self._newest_state(observation, dataset_id)
         physical = spaces.decode_actions(trained.detach().cpu().numpy(), state)
         return torch.from_numpy(physical).to(trained.device)
+
+    def encode_actions(
+        self,
+        physical: NDArray[np.float32],
+        dataset_id: int = 0,
+        *,
+        observation: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """`actions`, undone: (B, T, A) physical, the first meant for the time of the observation -> (B, T, A')
+        normalized, on this processor's device.
+
+        Raises:
+            FeatureMismatch: a state is needed, and the observation has none or a wrong one.
+        """
+        spaces = self.spaces_of(dataset_id)
+        state = self._newest_state(observation, dataset_id) if spaces.needs_state else _NO_STATE
+        trained = spaces.encode_actions(physical, state) if spaces.encodes_actions else physical
+        if self.placements:
+            trained = self.placements[dataset_id].vector("action", trained)
+        tensor = torch.from_numpy(np.ascontiguousarray(trained, np.float32)).to(self.device)
+        return self.action_normalizer.normalize(tensor, dataset_id)
 
     def to(self, device: torch.device | str) -> Processor:
         """Move everything `inputs` and `actions` need to a device."""
@@ -349,6 +371,11 @@ class Processor:
         if image_encoder is not None:
             _load_encoder(image_encoder, directory / ENCODER_FILE)
         return cls(settings, state, action, image_encoder)
+
+    def _newest_state(self, observation: Mapping[str, Any] | None, dataset_id: int) -> NDArray[np.float32]:
+        """(B, D), raw."""
+        state = read_state(observation or {}, self.settings.of_dataset(dataset_id))
+        return state if self.settings.observation_steps == 1 else state[:, -1]
 
     def _lay_out(self, batch: dict[str, Any], rows: int, placement: Placement) -> dict[str, Any]:
         """A dataset's own trained state and images where they stand in the layout."""

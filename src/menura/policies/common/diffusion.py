@@ -18,6 +18,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from .guidance import Guidance, guided_clean
 from .noise import draw_noise
 
 SCHEDULERS = ("ddpm", "ddim")
@@ -108,6 +109,7 @@ class DiffusionProcess:
         n_inference_steps: int,
         bound: Tensor | float | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """A chunk (B, T, A) in float32, from noise of that shape.
 
@@ -118,11 +120,17 @@ class DiffusionProcess:
             bound: the largest absolute value of a clean chunk, to which every guess of one is clipped; a number or
                 one a dimension (A,). None for no clipping.
             generator: one a row, for the noise of `ddpm`.
+            guidance: of the whole chunk, towards which it is denoised.
         """
         sample = noise.float()
         for step in self.steps(n_inference_steps):
             time = torch.full((len(sample),), step.time, device=sample.device)
-            sample = self.step_back(step, denoise(sample, time).float(), sample, bound, generator)
+            if guidance is None:
+                sample = self.step_back(step, denoise(sample, time).float(), sample, bound, generator)
+            else:
+                sample = self._guided_step_back(
+                    step, denoise, time, sample, bound, generator, guidance, n_inference_steps
+                )
         return sample
 
     def steps(self, n_inference_steps: int) -> tuple[Step, ...]:
@@ -152,8 +160,35 @@ class DiffusionProcess:
     ) -> Tensor:
         """The chunk at the time before, from what the denoiser said of `sample`; arguments as of `sample`."""
         clean, epsilon = self._clean_and_noise(step, output, sample)
-        if bound is not None:
-            clean = clean.clamp(-bound, bound)  # type: ignore[arg-type]  # two tensors or two numbers
+        return self._before(step, _clipped(clean, bound), epsilon, sample, generator)
+
+    def _guided_step_back(
+        self,
+        step: Step,
+        denoise: Denoise,
+        time: Tensor,
+        sample: Tensor,
+        bound: Tensor | float | None,
+        generator: Sequence[torch.Generator] | None,
+        guidance: Guidance,
+        n_steps: int,
+    ) -> Tensor:
+        def predict(sample: Tensor) -> Tensor:
+            return self._clean_and_noise(step, denoise(sample, time).float(), sample)[0]
+
+        clean = _clipped(guided_clean(predict, sample, guidance, step.signal, step.noise, n_steps), bound)
+        epsilon = (sample - step.signal * clean) / step.noise
+        return self._before(step, clean, epsilon, sample, generator)
+
+    def _before(
+        self,
+        step: Step,
+        clean: Tensor,
+        epsilon: Tensor,
+        sample: Tensor,
+        generator: Sequence[torch.Generator] | None,
+    ) -> Tensor:
+        """The chunk at the time before `step`, from the guess of the clean one and of the noise."""
         if not self.draws_noise:
             return step.signal_before * clean + step.noise_before * epsilon  # DDIM equation 12, eta = 0
         # DDPM equations 6 and 7, for steps that may be longer than one.
@@ -172,3 +207,7 @@ class DiffusionProcess:
         if self.prediction_type == "sample":
             return output, (sample - step.signal * output) / step.noise
         return step.signal * sample - step.noise * output, step.signal * output + step.noise * sample
+
+
+def _clipped(clean: Tensor, bound: Tensor | float | None) -> Tensor:
+    return clean if bound is None else clean.clamp(-bound, bound)  # type: ignore[arg-type]  # two tensors or two numbers

@@ -17,11 +17,16 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
+from .guidance import Guidance, guided_clean
+
 
 class Step(NamedTuple):
-    """One step: at which time of training the clean chunk is guessed, and the shares the next chunk is made of."""
+    """One step: at which time of training the clean chunk is guessed, the shares of signal and noise then, and the
+    shares the next chunk is made of."""
 
     time: int
+    signal: float
+    noise: float
     sample: float
     guess: float
     previous_guess: float
@@ -33,6 +38,7 @@ def sample_dpm(
     n_inference_steps: int,
     n_train_steps: int = 1000,
     beta_schedule: str = "squaredcos_cap_v2",
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """A chunk (B, T, A) in float32.
 
@@ -42,15 +48,24 @@ def sample_dpm(
         n_inference_steps: steps, evenly spaced over the times of training.
         n_train_steps: times 0 … n - 1 of training.
         beta_schedule: as of the schedulers of `diffusers`.
+        guidance: of the whole chunk, towards which it is denoised.
     """
     sample = noise.float()
     previous = torch.zeros_like(sample)
     for step in dpm_steps(n_inference_steps, n_train_steps, beta_schedule):
         time = torch.full((len(sample),), step.time, device=sample.device)
-        guess = predict_clean(sample, time).float()
+        if guidance is None:
+            guess = predict_clean(sample, time).float()
+        else:
+            predict = functools.partial(_at, predict_clean, time)
+            guess = guided_clean(predict, sample, guidance, step.signal, step.noise, n_inference_steps)
         sample = step.sample * sample + step.guess * guess + step.previous_guess * previous
         previous = guess
     return sample
+
+
+def _at(predict_clean: Callable[[Tensor, Tensor], Tensor], time: Tensor, sample: Tensor) -> Tensor:
+    return predict_clean(sample, time).float()
 
 
 @functools.cache
@@ -71,5 +86,6 @@ def dpm_steps(n_inference_steps: int, n_train_steps: int, beta_schedule: str) ->
         growth = -signals[i + 1] * math.expm1(-length)
         # Order 2 leans on the guess before; the first step has none, and the last one's length is infinite.
         lean = 0.0 if i in (0, n_inference_steps - 1) else 0.5 * length / (logs[i] - logs[i - 1])
-        steps.append(Step(int(time), noises[i + 1] / noises[i], growth * (1 + lean), -growth * lean))
+        shares = (noises[i + 1] / noises[i], growth * (1 + lean), -growth * lean)
+        steps.append(Step(int(time), signals[i], noises[i], *shares))
     return tuple(steps)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .guidance import Guidance, guided
+
 #: (sample (B, …), time (B,)) -> velocity (B, …).
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,9 +60,18 @@ def path_velocity(noise: Tensor, data: Tensor) -> Tensor:
 
 
 def integrate_euler(
-    velocity: Velocity, sample: Tensor, n_steps: int, *, start: float = 0.0, end: float = 1.0
+    velocity: Velocity,
+    sample: Tensor,
+    n_steps: int,
+    *,
+    start: float = 0.0,
+    end: float = 1.0,
+    guidance: Guidance | None = None,
 ) -> Tensor:
-    """The sample (B, …) moved from time `start` to `end` in equal steps, one evaluation each."""
+    """The sample (B, …) moved from time `start` to `end` in equal steps, one evaluation each; towards `guidance`, of
+    the whole sample, where there is one."""
+    if guidance is not None:
+        velocity = guided(velocity, guidance, n_steps, start=start, end=end)
     step = (end - start) / n_steps
     for i in range(n_steps):
         sample = sample + step * velocity(sample, sample.new_full((len(sample),), start + i * step))
@@ -75,6 +86,7 @@ def integrate_adaptive(
     *,
     start: float = 0.0,
     end: float = 1.0,
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """The sample (B, …) moved from `start` to `end` in steps as long as the tolerance allows.
 
@@ -89,10 +101,13 @@ def integrate_adaptive(
             left to go divided by the number of steps left, even where the tolerance asks for it.
         start: time of the sample given.
         end: time of the sample returned.
+        guidance: of the whole sample, towards which it moves.
     """
     if max_evaluations < 2:
         raise ValueError(f"adaptive steps: expected max_evaluations of at least 2, got {max_evaluations}.")
     n_steps, span = max_evaluations // 2, end - start
+    if guidance is not None:
+        velocity = guided(velocity, guidance, n_steps, start=start, end=end)
 
     def slope_at(sample: Tensor, progress: Tensor) -> Tensor:
         return span * velocity(sample, start + span * progress)

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from .action_expert import freeze
 from .flow_matching import integrate_euler, interpolate, path_velocity, sample_time
+from .guidance import Guidance
 from .language import TextPolicy
 from .losses import masked_mse
 from .noise import draw_noise
@@ -95,8 +96,10 @@ class FlowVLAPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        """A chunk (B, T, A) in normalized units, made of `noise` (B, T, W), by default drawn, one generator a row."""
+        """A chunk (B, T, A) in normalized units, made of `noise` (B, T, W), by default drawn, one generator a row,
+        such that it agrees with `guidance` (B, T, A)."""
         rows = len(obs_dict["task"])
         if noise is None:
             noise = draw_noise((rows, *self.noise_shape), torch.empty(0, device=self.device), generator)
@@ -109,6 +112,7 @@ class FlowVLAPolicy(TextPolicy):
             self.config.n_inference_steps,
             start=1.0,
             end=0.0,
+            guidance=None if guidance is None else guidance.placed(self.noise_shape),
         )
         return chunk[..., : self.config.action_dim]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.diffusion import DiffusionProcess
+from ..common.guidance import Guidance
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
 from ..common.unet import ConditionalUNet
@@ -129,6 +130,7 @@ class DiffusionPolicy(PreTrainedModel):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """The actions (B, T - O + 1, A) from now on, in normalized units.
 
@@ -136,8 +138,9 @@ class DiffusionPolicy(PreTrainedModel):
             obs_dict: `state`, `image` and masks, as of `forward`.
             noise: (B, T, A) that the chunk is denoised from; drawn when None.
             generator: one a row.
+            guidance: (B, T - O + 1, A), what the actions from now on are to agree with.
         """
-        return self.sample(obs_dict, noise, generator)[:, self.config.n_obs_steps - 1 :]
+        return self.sample(obs_dict, noise, generator, guidance)[:, self.config.n_obs_steps - 1 :]
 
     @torch.no_grad()
     def sample(
@@ -145,6 +148,7 @@ class DiffusionPolicy(PreTrainedModel):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """The whole chunk (B, T, A) float32, from the oldest observation on; arguments as of `select_action`."""
         condition = self.condition(obs_dict)
@@ -157,6 +161,7 @@ class DiffusionPolicy(PreTrainedModel):
             self.config.n_inference_steps,
             self.action_bound.float() if self.config.clip_sample else None,
             generator,
+            None if guidance is None else guidance.placed(self.noise_shape, first=self.config.n_obs_steps - 1),
         )
 
     def condition(self, obs_dict: dict[str, Any]) -> Condition:

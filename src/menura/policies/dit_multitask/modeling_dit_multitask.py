@@ -21,6 +21,7 @@ from ..common.backbones import settings_of
 from ..common.diffusion import DiffusionProcess
 from ..common.dit import Constants, DiT
 from ..common.flow_matching import integrate_euler, interpolate, path_velocity, sample_time
+from ..common.guidance import Guidance
 from ..common.keypoint_encoder import center_crop, random_crop
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
@@ -150,6 +151,7 @@ class DiTMultitaskPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """A chunk (B, T, A) float32 in normalized units.
 
@@ -157,6 +159,7 @@ class DiTMultitaskPolicy(TextPolicy):
             obs_dict: the observation, as of `forward`.
             noise: (B, T', A) to start from; None draws it.
             generator: one a row, which draws that row's noise; None draws from PyTorch's own.
+            guidance: (B, T, A), what the chunk is to agree with.
         """
         condition = self.condition(obs_dict)
         if noise is None:
@@ -169,10 +172,13 @@ class DiTMultitaskPolicy(TextPolicy):
             # What is not there stays 0 while the rest is denoised, as in training.
             denoise = partial(self._denoise_visible, mask[:, None], condition)
         n_steps = self.config.n_inference_steps
+        if guidance is not None:
+            guidance = guidance.placed(self.noise_shape, first=self.config.n_obs_steps - 1)
         if self.process is None:
-            actions = integrate_euler(denoise, noise if mask is None else noise * mask[:, None], n_steps)
+            start = noise if mask is None else noise * mask[:, None]
+            actions = integrate_euler(denoise, start, n_steps, guidance=guidance)
         else:
-            actions = self.process.sample(denoise, noise, n_steps, self.config.clip_range, generator)
+            actions = self.process.sample(denoise, noise, n_steps, self.config.clip_range, generator, guidance)
         return actions[:, self.config.n_obs_steps - 1 :]
 
     def condition(self, obs_dict: dict[str, Any]) -> Constants:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..common.dit import Constants, DiT
 from ..common.flow_matching import integrate_adaptive, integrate_euler, interpolate, path_velocity, sample_time
+from ..common.guidance import Guidance
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
@@ -111,6 +112,7 @@ class FlowPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """A chunk (B, T, A) float32 in normalized units.
 
@@ -118,6 +120,7 @@ class FlowPolicy(TextPolicy):
             obs_dict: the observation, as of `forward`.
             noise: (B, T, A) to start from; None draws it.
             generator: one a row, which draws that row's noise; None draws from PyTorch's own.
+            guidance: (B, T, A), what the chunk is to agree with.
         """
         condition = self.condition(obs_dict)
         rows = len(condition.modulations[0])
@@ -131,8 +134,10 @@ class FlowPolicy(TextPolicy):
             noise, velocity = noise * mask[:, None], partial(_masked, velocity, mask)
         n_steps = self.config.n_inference_steps
         if self.config.solver == "adaptive":
-            return integrate_adaptive(velocity, noise, self.config.tolerance, max_evaluations=n_steps)
-        return integrate_euler(velocity, noise, n_steps)
+            return integrate_adaptive(
+                velocity, noise, self.config.tolerance, max_evaluations=n_steps, guidance=guidance
+            )
+        return integrate_euler(velocity, noise, n_steps, guidance=guidance)
 
     def condition(self, obs_dict: dict[str, Any]) -> Constants:
         """All that is constant over the steps of a chunk, of an observation as `select_action` is given it."""

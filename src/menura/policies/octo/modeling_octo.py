@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.diffusion import DiffusionProcess
+from ..common.guidance import Guidance
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
@@ -125,8 +126,10 @@ class OctoPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        """The chunk (B, T, A) in normalized units, from `noise` (B, T, A) or what the generators of the rows draw."""
+        """The chunk (B, T, A) in normalized units, from `noise` (B, T, A) or what the generators of the rows draw,
+        such that it agrees with `guidance` (B, T, A)."""
         condition = self.condition(obs_dict)
         if noise is None:
             noise = draw_noise((len(condition), *self.noise_shape), condition.float(), generator)
@@ -136,6 +139,7 @@ class OctoPolicy(TextPolicy):
             self.config.n_inference_steps,
             self.config.max_action,
             generator,
+            guidance,
         )
 
     def condition(self, obs_dict: dict[str, Any]) -> Tensor:

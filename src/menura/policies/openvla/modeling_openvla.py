@@ -20,6 +20,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from ..common.block_masks import block_causal_mask, positions_of
 from ..common.diffusion import DiffusionProcess
+from ..common.guidance import Guidance
 from ..common.hidden_states import hidden_states
 from ..common.language import TextPolicy
 from ..common.losses import masked_l1, masked_mean, masked_mse
@@ -82,6 +83,11 @@ class OpenVLAPolicy(TextPolicy):
         if config.pretrained_backbone is not None and not torch.empty(0).is_meta:
             load_original(self, config.pretrained_backbone)
 
+    @property
+    def guides(self) -> bool:
+        """Whether its head can be guided: the other three do not sample."""
+        return bool(self.config.head == "diffusion")
+
     def _init_weights(self, module: nn.Module) -> None:
         """PyTorch's own for what is new; the models of `transformers` initialize themselves."""
         if isinstance(module, (nn.Linear, nn.LayerNorm)):
@@ -136,9 +142,10 @@ class OpenVLAPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
         """The chunk (B, T, A) in normalized units; the `diffusion` head's is made of `noise` (B, T, A), by default
-        drawn, one generator a row."""
+        drawn, one generator a row, such that it agrees with `guidance` (B, T, A)."""
         config = self.config
         if noise is not None and config.head != "diffusion":
             raise ValueError(f"noise: expected none with the head {config.head}, which does not sample, got some.")
@@ -150,7 +157,11 @@ class OpenVLAPolicy(TextPolicy):
                 shape = (len(prefix.before), *self.noise_shape)
                 noise = draw_noise(shape, prefix.before.new_zeros(0, dtype=torch.float32), generator)
             return self.process.sample(
-                lambda sample, time: self.denoise(sample, time, prefix), noise, config.n_inference_steps, BOUND
+                lambda sample, time: self.denoise(sample, time, prefix),
+                noise,
+                config.n_inference_steps,
+                BOUND,
+                guidance=guidance,
             )
         choices = self.bins.token_of(torch.arange(config.n_action_bins, device=self.device))
         if config.head == "tokens_parallel":

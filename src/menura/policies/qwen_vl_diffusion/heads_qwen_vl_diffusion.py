@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..common.diffusion import DiffusionProcess
 from ..common.dit import DiT
 from ..common.flow_matching import integrate_euler, interpolate, path_velocity, sample_time
+from ..common.guidance import Guidance
 from ..common.unet import ConditionalUNet
 from .configuration_qwen_vl_diffusion import QwenVLDiffusionPolicyConfig
 
@@ -55,9 +56,9 @@ class DiffusionHead(nn.Module):
         noise = torch.randn_like(actions)
         return self.process.add_noise(actions, noise, time), time, self.process.target(actions, noise, time)
 
-    def sample(self, denoise: Denoise, noise: Tensor) -> Tensor:
-        """A chunk (B, T, A), from standard normal noise of that shape."""
-        return self.process.sample(denoise, noise, self.n_inference_steps)
+    def sample(self, denoise: Denoise, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
+        """A chunk (B, T, A), from standard normal noise of that shape, towards `guidance`."""
+        return self.process.sample(denoise, noise, self.n_inference_steps, guidance=guidance)
 
 
 class FlowHead(nn.Module):
@@ -93,6 +94,6 @@ class FlowHead(nn.Module):
         noise = torch.randn_like(actions)
         return interpolate(noise, actions, time), time, path_velocity(noise, actions)
 
-    def sample(self, denoise: Denoise, noise: Tensor) -> Tensor:
+    def sample(self, denoise: Denoise, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
         """As of `DiffusionHead`."""
-        return integrate_euler(denoise, noise, self.n_inference_steps)
+        return integrate_euler(denoise, noise, self.n_inference_steps, guidance=guidance)

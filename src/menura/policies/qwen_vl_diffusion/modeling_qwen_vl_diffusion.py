@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache
 
+from ..common.guidance import Guidance
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
@@ -131,13 +132,15 @@ class QwenVLDiffusionPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        """The chunk (B, T, A) in normalized units, from `noise` (B, T, A) or what the generators of the rows draw."""
+        """The chunk (B, T, A) in normalized units, from `noise` (B, T, A) or what the generators of the rows draw,
+        such that it agrees with `guidance` (B, T, A)."""
         condition = self.condition(obs_dict)
         if noise is None:
             like = torch.empty(0, device=self.projection.weight.device)
             noise = draw_noise((condition.rows, *self.noise_shape), like, generator)
-        return self.head.sample(lambda sample, time: self.denoise(sample, time, condition), noise)
+        return self.head.sample(lambda sample, time: self.denoise(sample, time, condition), noise, guidance)
 
     def condition(self, obs_dict: dict[str, Any]) -> Condition:
         """What the denoising steps of a chunk share: the prompt, read once, and the state."""

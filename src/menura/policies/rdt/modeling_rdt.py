@@ -15,6 +15,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from ..common.diffusion import DiffusionProcess
 from ..common.dpm_solver import sample_dpm
+from ..common.guidance import Guidance
 from ..common.initialization import begins_by_itself
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
@@ -124,8 +125,10 @@ class RDTPolicy(TextPolicy):
         obs_dict: dict[str, Any],
         noise: Tensor | None = None,
         generator: Sequence[torch.Generator] | None = None,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        """The chunk (B, T, A) in normalized units, from `noise` (B, T, U) or what the generators of the rows draw."""
+        """The chunk (B, T, A) in normalized units, from `noise` (B, T, U) or what the generators of the rows draw,
+        such that it agrees with `guidance` (B, T, A)."""
         condition = self.condition(obs_dict)
         if noise is None:
             shape = (len(condition.prefix), *self.noise_shape)
@@ -135,6 +138,9 @@ class RDTPolicy(TextPolicy):
             noise,
             self.config.n_inference_steps,
             self.config.n_train_steps,
+            guidance=None
+            if guidance is None
+            else guidance.placed(self.noise_shape, columns=self.config.action_indices),
         )
         return self._own(clean)
 
