@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def test_ray_is_missing(make_reader, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"expected the package 'ray', .* pip install 'menura\[ray\]'"):
         build_store(make_reader([3]), cache_dir=tmp_path, progress=False, ray=True)
     assert not any(path.is_dir() for path in (tmp_path / "store").iterdir())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
+def test_a_cluster_where_nothing_listens_is_refused_at_once(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # whatever other tests left
+    with pytest.raises(DataError, match=f"expected a cluster at {re.escape(address)}"), ray_cluster():
+        pass
 
 
 def test_a_store_in_a_directory_that_others_do_not_see_is_refused(make_reader, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import uuid
@@ -24,6 +25,7 @@ Result = TypeVar("Result")
 
 # How many tasks may be under way or wait to be taken, for each core.
 _AHEAD = 2
+_ANSWERS_WITHIN_S = 5.0
 
 
 @contextmanager
@@ -45,12 +47,27 @@ def ray_cluster() -> Iterator[RayCluster]:
     if ray.is_initialized():
         yield _of(ray)
         return
+    _require_listening(os.environ.get("RAY_ADDRESS", ""))
     with _own_signals():
         _connect(ray)
         try:
             yield _of(ray)
         finally:
             ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Refuses a `host:port` where nothing listens: Ray would wait for it for minutes, and say nothing."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # `auto`, `local`, or none
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise DataError(
+            f"Ray: expected a cluster at {address}, where nothing answers ({error}). Start it there (ray start --head "
+            "--port), or give `local` to use this machine alone."
+        ) from error
 
 
 def _of(ray: ModuleType) -> RayCluster:
