@@ -16,13 +16,14 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Protocol
 
-from menura.errors import ComponentError, MenuraError, nearest
+from menura.errors import ComponentError, ConfigError, MenuraError, did_you_mean, nearest
 from menura.source import UNKNOWN, Constant, Parameters, SourceClass, SourceModule, class_line, module_file
 from menura.user_code import last_frame
 
@@ -94,8 +95,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "ConvertRotations": "menura.data.wrappers.convert_rotations:ConvertRotations",
         "DeclareFeatures": "menura.data.wrappers.declare_features:DeclareFeatures",
     },
-    "robot": {},
-    "teleop": {},
+    "robot": {
+        "SimRobot": "menura.robots.sim:SimRobot",
+        "DummyRobot": "menura.robots.dummy:DummyRobot",
+        "ReplayRobot": "menura.robots.replay:ReplayRobot",
+    },
+    "teleop": {
+        "Keyboard": "menura.teleop.keyboard:Keyboard",
+        "ExpertTakeover": "menura.teleop.expert:ExpertTakeover",
+    },
     "controller": {},
 }
 KINDS = tuple(BUILT_IN)
@@ -206,6 +214,69 @@ def find(kind: str, name: str, project: Path) -> Found:
 def load(kind: str, name: str, project: Path) -> type:
     """Look a class up and import it."""
     return find(kind, name, project).load()
+
+
+def class_of_file(kind: str, stem: str, project: Path) -> str | None:
+    """The class in the project's `<kind>/<stem>.py` that is named as the file: `MyRobot` in `robot/my_robot.py`."""
+    file = project / kind / f"{stem}.py"
+    if not file.is_file():
+        return None
+    classes = _classes(file)
+    if isinstance(classes, SyntaxError):
+        raise ComponentError(_syntax_message(classes, project)) from classes
+    folded = stem.replace("_", "").casefold()
+    return next((f"{kind}/{stem}.py:{name}" for name in sorted(classes) if name.casefold() == folded), None)
+
+
+class Configured(Protocol):
+    """A component as a validated configuration has it."""
+
+    @property
+    def class_(self) -> str: ...
+    @property
+    def args(self) -> Mapping[str, Any]: ...
+
+
+def look_up(
+    kind: str, config: Configured | Mapping[str, Any], project: Path, keys: tuple[str, ...] = ()
+) -> tuple[Found, Mapping[str, Any]]:
+    """The class that `{class: …, args: …}` names, not yet imported, and its arguments, which it takes.
+
+    Args:
+        keys: what a mapping may hold besides `class` and `args`.
+
+    Raises:
+        ConfigError: a key or an argument is unknown or missing. ComponentError: no such class.
+    """
+    if isinstance(config, Mapping):
+        unknown = [key for key in config if key not in ("class", "args", *keys)]
+        if unknown or "class" not in config:
+            raise ConfigError(f"{kind}: expected class and args, got {', '.join(map(str, config)) or 'nothing'}.")
+        name, args = config["class"], config.get("args") or {}
+    else:
+        name, args = config.class_, config.args
+    found = find(kind, name, project)
+    parameters = found.parameters()
+    for argument in args:
+        if argument not in parameters.names and not parameters.var_keyword:
+            hint = did_you_mean(argument, parameters.names) or "."
+            raise ConfigError(f"{kind}.args.{argument}: no such argument of {found.name}{hint}")
+    for argument in parameters.required:
+        if argument not in args:
+            raise ConfigError(f"{kind}.args.{argument}: expected a value, which {found.name} requires, got none.")
+    return found, args
+
+
+def build(kind: str, config: Configured | Mapping[str, Any], project: Path | None = None) -> Any:
+    """The object that `{class: …, args: …}` describes. A constructor with an argument `project` is told it.
+
+    Raises:
+        ConfigError, ComponentError: as `look_up`, and what importing and building it raises.
+    """
+    project = project or Path.cwd()
+    found, args = look_up(kind, config, project)
+    told = {"project": project} if "project" in found.parameters().names else {}
+    return found.load()(**{**told, **args})
 
 
 # --- looking up ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 from menura.components import Found, find
 from menura.config.annotations import expected_by_annotation, expected_by_default
 from menura.config.origins import KeyPath, Problems, Tree, dotted
-from menura.config.sections import COMPONENTS
+from menura.config.sections import COMPONENTS, DEVICES
 from menura.config.yaml_tree import told
 from menura.data.formats import FORMATS, recognise
 from menura.errors import ComponentError, DataError, nearest
@@ -39,10 +39,11 @@ class Place:
 
 
 def component_places(tree: Tree) -> Iterator[Place]:
-    """Every component of a task whose section is a mapping."""
-    for kind in COMPONENTS:
+    """Every component of a task whose section is a mapping, and those that drive a robot."""
+    for kind in (*COMPONENTS, *DEVICES):
         if isinstance(value := tree.value.get(kind), dict):
             yield Place(kind, (kind,), value)
+            yield from _within(kind, value)
     datasets = tree.value.get("datasets")
     for index, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(dataset, dict):
@@ -55,6 +56,14 @@ def component_places(tree: Tree) -> Iterator[Place]:
     for index, augmentation in enumerate(augmentations if isinstance(augmentations, list) else ()):
         if isinstance(augmentation, dict):
             yield Place("augmentation", ("augmentations", index), augmentation)
+
+
+def _within(kind: str, value: dict[str, Any]) -> Iterator[Place]:
+    """The component that is an argument of another one: a simulated robot's environment, the expert that takes over."""
+    args = value.get("args")
+    inner = {"robot": "env", "teleop": "expert"}.get(kind)
+    if inner is not None and isinstance(args, dict) and isinstance(args.get(inner), dict) and "class" in args[inner]:
+        yield Place(inner, (kind, "args", inner), args[inner])
 
 
 def check_components(tree: Tree, problems: Problems, kinds: Collection[str]) -> None:

@@ -86,15 +86,22 @@ def load_env(env: str | Path, project: Path | None = None, overrides: Sequence[s
         if content.value.keys() & {"env", "policy"}:
             return _env_of_task(file, project, overrides)
         tree = Tree({"env": content.value}, {("env", *key): origin for key, origin in content.origins.items()})
-    tree = Composer(root, problems).compose(tree)
+    return load_section("env", EnvConfig, tree, overrides, problems)
+
+
+def load_section(
+    kind: str, model: type[AnySection], tree: Tree, overrides: Sequence[str], problems: Problems
+) -> AnySection:
+    """The one section, of a component, that a tree holds: by name or inline, with its overrides."""
+    tree = Composer(problems.project, problems).compose(tree)
     for override in parse_overrides(overrides, problems):
         apply(tree, override, problems)
     interpolate(tree, problems)
-    anchor_python(tree, root)
+    anchor_python(tree, problems.project)
     if problems:
         raise problems.error()
-    config = _validated(EnvConfig, tree, ("env",), problems)
-    check_components(tree, problems, ("env",))
+    config = _validated(model, tree, (kind,), problems)
+    check_components(tree, problems, KINDS)
     if config is None or problems:
         raise problems.error()
     return config

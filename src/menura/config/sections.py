@@ -14,6 +14,7 @@ from menura.config.yaml_tree import read_yaml, told
 from menura.errors import ConfigError, nearest
 
 COMPONENTS = ("policy", "env", "expert", "trainer", "image_encoder")
+DEVICES = ("robot", "teleop", "controller")  # no part of a task: each is named when a robot is driven
 SETTINGS = ("processor", "training", "evaluation", "collect", "data")
 SECTIONS = (*COMPONENTS, *SETTINGS)
 
@@ -87,7 +88,7 @@ class Composer:
 
     def compose(self, task: Tree) -> Tree:
         """The task with every section inline; sections that cannot be read are left out and reported."""
-        for kind in SECTIONS:
+        for kind in (*SECTIONS, *DEVICES):
             if task.value.get(kind) is None:
                 continue
             section = self._section(kind, task)
@@ -133,7 +134,7 @@ class Composer:
         file = config_file(kind, name, self._project)
         if file is None:
             message = missing_file_message(kind, name, self._project)
-            if kind in COMPONENTS and name[:1].isupper():
+            if kind in (*COMPONENTS, *DEVICES) and name[:1].isupper():
                 message += f". A class is written {{class: {name}}}"
             self._problems.add(kind, message, origin)
             return None

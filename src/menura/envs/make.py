@@ -11,7 +11,7 @@ import gymnasium
 from menura import components
 from menura.envs.base import SimEnv
 from menura.envs.gym import GymEnv
-from menura.errors import ConfigError, ContractError, did_you_mean
+from menura.errors import ContractError
 
 if TYPE_CHECKING:  # another Python that makes environments need not have pydantic
     from menura.config.schema import ComponentConfig
@@ -27,7 +27,7 @@ def make_env(config: ComponentConfig | Mapping[str, Any], project: Path | None =
     Raises:
         ComponentError: no such class. EnvironmentFailure: it cannot be built. ContractError: it is no environment.
     """
-    found, args = _looked_up("env", config, project)
+    found, args = components.look_up("env", config, project or Path.cwd(), keys=("python",))
     python = interpreter_of(config, project)
     if python is not None:
         from menura.envs.elsewhere import RemoteEnv
@@ -60,7 +60,7 @@ def make_expert(
     """
     from menura.envs.elsewhere import RemoteEnv
 
-    found, args = _looked_up("expert", config, project)
+    found, args = components.look_up("expert", config, project or Path.cwd())
     if isinstance(env, RemoteEnv):
         return env.make_expert(found, args)
     expert = found.load()(**args)
@@ -70,26 +70,3 @@ def make_expert(
             f"{type(expert).__name__}: expected the methods reset(env) and act(observation), got no {missing[0]}."
         )
     return expert
-
-
-def _looked_up(
-    kind: str, config: ComponentConfig | Mapping[str, Any], project: Path | None
-) -> tuple[components.Found, Mapping[str, Any]]:
-    """The class, not yet imported, and its arguments, which it takes."""
-    if isinstance(config, Mapping):
-        unknown = [key for key in config if key not in ("class", "args", "python")]
-        if unknown or "class" not in config:
-            raise ConfigError(f"{kind}: expected class and args, got {', '.join(map(str, config)) or 'nothing'}.")
-        name, args = config["class"], config.get("args") or {}
-    else:
-        name, args = config.class_, config.args
-    found = components.find(kind, name, project or Path.cwd())
-    parameters = found.parameters()
-    for argument in args:
-        if argument not in parameters.names and not parameters.var_keyword:
-            hint = did_you_mean(argument, parameters.names) or "."
-            raise ConfigError(f"{kind}.args.{argument}: no such argument of {found.name}{hint}")
-    for argument in parameters.required:
-        if argument not in args:
-            raise ConfigError(f"{kind}.args.{argument}: expected a value, which {found.name} requires, got none.")
-    return found, args

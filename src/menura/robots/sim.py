@@ -1,0 +1,234 @@
+"""SimRobot: any environment as a robot in real time, with delays and faults injected."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from menura.clock import Clock, WallClock
+from menura.config import load_env
+from menura.envs.base import Observation, SimEnv
+from menura.envs.make import make_env
+from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation
+from menura.robots.sensing import STATE, TOLERANCE_S, Faults, Sensing
+from menura.robots.stand_in import Commands, Connection, checked_action
+
+_log = logging.getLogger(__name__)
+
+#: After this long (s) it is said when the simulator cannot keep up, and from this share of real time down.
+_JUDGED_AFTER_S = 2.0
+_KEEPS_UP = 0.95
+
+
+class SimRobot(Robot):
+    """An environment that time passes in.
+
+    It is stepped at its `fps` with the newest command, in a thread of its own; with a clock that is not real time, when
+    it is asked and time has passed. Absolute commands hold until the next one; each difference is executed once, then
+    the neutral one. What a step brings about is captured when the step's period is over. Before the first command
+    of an episode, and after its last step, the robot rests: it is sensed, and nothing moves.
+
+    Args:
+        env: `{class: …, args: …}`, or the name of an environment's YAML.
+        limits: as `Limits.of` reads them; `low` and `high` are by default the bounds of the environment's actions,
+            where these are finite.
+        realtime_factor: how many seconds of the simulation pass in one.
+        project: where a user's own classes and YAMLs are looked for.
+        sensing_delay_s, sensing_jitter_s, action_delay_s, drop_share, frozen_after_s, disconnect_after_s,
+            stop_after_s, seed: what is injected, as `Faults` explains.
+    """
+
+    def __init__(
+        self,
+        env: str | Mapping[str, Any],
+        limits: Mapping[str, Any] | None = None,
+        realtime_factor: float = 1.0,
+        project: Path | None = None,
+        sensing_delay_s: float = 0.0,
+        sensing_jitter_s: float = 0.0,
+        action_delay_s: float = 0.0,
+        drop_share: float = 0.0,
+        frozen_after_s: Mapping[str, float] | None = None,
+        disconnect_after_s: float | None = None,
+        stop_after_s: float | None = None,
+        seed: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        if not realtime_factor > 0:
+            raise RobotError(f"realtime_factor: expected a number above 0, got {realtime_factor}.")
+        faults = Faults(
+            sensing_delay_s,
+            sensing_jitter_s,
+            action_delay_s,
+            drop_share,
+            frozen_after_s or {},
+            disconnect_after_s,
+            stop_after_s,
+            seed,
+        )
+        if clock is not None:
+            self.clock = clock
+        config = load_env(env, project) if isinstance(env, str) else env
+        # Simulators draw in the thread that made them, so that one thread makes, steps and draws.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="simulator")
+        self._env: SimEnv = self._thread.submit(make_env, config, project).result()
+        self.features = self._env.features
+        self.name = self.features.robot or self._env.class_name
+        self.task = self._env.task
+        self.limits = _limits_of(self._env, limits)
+        self._period_s = 1.0 / (self.features.fps * realtime_factor)
+        self._sensing = Sensing((STATE, *self.features.cameras), faults)
+        self._connection = Connection(self.name, faults)
+        self._commands = Commands(self.features, faults.action_delay_s)
+        self._lock = threading.Lock()  # of what is sensed and commanded
+        self._env_lock = threading.Lock()
+        self._running: Future[None] | None = None
+        self._ends = threading.Event()
+
+    def connect(self) -> None:
+        if not self._connection.is_open:
+            self._connection.open(self.clock.now())
+            self.reset()
+
+    def disconnect(self) -> None:
+        self._halt()
+        self._connection.close()
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begins the episode that `seed` alone determines."""
+        self._connection.check(self.clock.now())
+        self._halt()
+        values = self._thread.submit(self._begin_episode, seed).result()
+        now_s = self.clock.now()
+        self._commands.clear()
+        self._sensing.begin(now_s, values, seed=seed)
+        self._values, self._next_s = values, now_s
+        self._success, self._over = False, False
+        self._slow = _Slowness(self.name)
+        if isinstance(self.clock, WallClock):
+            self._ends.clear()
+            self._running = self._thread.submit(self._run)
+
+    def get_observation(self) -> RobotObservation:
+        now_s = self._arrive()
+        with self._lock:
+            return self._sensing.newest(now_s)
+
+    def send_action(self, action: Float32) -> Float32:
+        now_s = self._arrive()
+        action = checked_action(action, self.features.action, self.name)
+        sent = action if self.limits is None else self.limits.clip(action)
+        with self._lock:
+            self._commands.send(sent, now_s)
+        return sent
+
+    def stopped(self) -> str | None:
+        return self._connection.stopped(self.clock.now())
+
+    def success(self) -> bool | None:
+        self._arrive()
+        return self._success
+
+    @property
+    def episode_over(self) -> bool:
+        """Whether the environment takes no more steps: it rests until `reset`."""
+        return self._over
+
+    @contextmanager
+    def simulator(self) -> Iterator[SimEnv]:
+        """The environment, which nobody steps meanwhile: for experts, which read its state."""
+        with self._env_lock:
+            yield self._env
+
+    # Time passes.
+
+    def _arrive(self) -> float:
+        """Now, with the connection checked and the simulation brought there."""
+        self._connection.check(now_s := self.clock.now())
+        if self._running is None:
+            while self._next_s + self._period_s <= now_s + TOLERANCE_S:
+                self._thread.submit(self._cycle).result()
+        elif self._running.done() and (error := self._running.exception()) is not None:
+            raise RobotError(f"{self.name}: the simulator failed with {type(error).__name__}: {error}") from error
+        return now_s
+
+    def _run(self) -> None:
+        """Real time, in the simulator's thread, until the episode or the program ends."""
+        while not self._ends.is_set() and threading.main_thread().is_alive():
+            self.clock.sleep_until(self._next_s)
+            self._cycle()
+
+    def _halt(self) -> None:
+        if self._running is not None:
+            self._ends.set()
+            self._running.exception()  # waits; a failure has been told, or does not matter any more
+            self._running = None
+
+    def _cycle(self) -> None:
+        """One period: the command that holds at its beginning is executed, and captured at its end."""
+        with self._lock:
+            command = self._commands.take(self._next_s)
+        if command is not None and not self._over:
+            with self._env_lock:
+                self._step(command)
+        end_s = self._next_s + self._period_s
+        ready_s = self.clock.now() if self._running is not None else end_s
+        self._slow.add(self._period_s, max(ready_s - self._next_s, self._period_s))
+        self._next_s = max(end_s, ready_s)
+        with self._lock:
+            self._sensing.capture(self._next_s, self._values)
+
+    def _begin_episode(self, seed: int | None) -> dict[str, Any]:
+        with self._env_lock:
+            observation, _ = self._env.reset(seed=seed)
+        return _sensed(observation)
+
+    def _step(self, command: Float32) -> None:
+        observation, _, terminated, truncated, info = self._env.step(command)
+        self._values = _sensed(observation)
+        self._success = bool(info["success"])
+        self._over = terminated or truncated
+
+
+class _Slowness:
+    """Whether the simulator keeps up with real time; said once when it does not."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._simulated_s = self._passed_s = 0.0
+        self._told = False
+
+    def add(self, simulated_s: float, passed_s: float) -> None:
+        self._simulated_s += simulated_s
+        self._passed_s += passed_s
+        share = self._simulated_s / self._passed_s
+        if not self._told and self._passed_s >= _JUDGED_AFTER_S and share < _KEEPS_UP:
+            self._told = True
+            _log.warning(
+                "%s: expected the simulation to run in real time, got %.2f of it. Use smaller or fewer cameras, or set "
+                "realtime_factor to at most that.",
+                self._name,
+                share,
+            )
+
+
+def _sensed(observation: Observation) -> dict[str, Any]:
+    return {STATE: observation["state"], **observation["images"]}
+
+
+def _limits_of(env: SimEnv, written: Mapping[str, Any] | None) -> Limits | None:
+    """Those that are written, over the bounds of the environment's actions; None where there are neither."""
+    space = env.action_space
+    bounds: dict[str, Any] = {}
+    if isinstance(space, spaces.Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all():
+        bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+    merged = {**bounds, **(written or {})}
+    return Limits.of(merged, env.features.action) if merged else None
