@@ -3,10 +3,7 @@ checkpoint that was converted, what there is of that."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from menura.meta_policy import MetaPolicy
 from menura.policies.checking.result import CheckResult
 from menura.policies.contract import observation
 from menura.processing.spaces import Spaces
+from menura.serving.background import serving
 from menura.serving.client import Client
 from menura.serving.server import PolicyServer
 from menura.training.ingredients import Ingredients, gather
@@ -124,7 +122,7 @@ def checks_of_dataset(
 def _served(meta: MetaPolicy, spaces: Spaces, raw: Mapping[str, Any], rows: int) -> tuple[str, str]:
     """Whether a server answers these observations as evaluation does, as of `_checks`."""
     alone = np.stack([meta.predict(_row(raw, i), generator=_generators(meta, 1))[0] for i in range(rows)])
-    with _serving(meta) as url, Client(url) as client:
+    with serving(PolicyServer(meta, port=0)) as server, Client(server.address) as client:
         served = np.stack([client.infer(_request(raw, i))["actions"] for i in range(rows)])
     if _generators(meta, 1) is None:
         return "the server answers the same actions", _unequal(spaces, alone, served, "the server", of="evaluation")
@@ -220,21 +218,3 @@ def _unequal(spaces: Spaces, expected: Float32, got: Float32, who: str, of: str 
     step, dimension = np.unravel_index(int(steps.argmax()), steps.shape)
     where = f"step {step}, dimension {dimension}"
     return f"actions: expected those of {of}, got up to {gap.max():.3g} away from {who} ({where})."
-
-
-@contextmanager
-def _serving(meta: MetaPolicy) -> Iterator[str]:
-    """The address of a server on the loopback that answers until the block ends."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="policy server", daemon=True)
-    thread.start()
-    policy_server = PolicyServer(meta, port=0)
-    try:
-        server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result()
-        yield f"ws://127.0.0.1:{policy_server.port}"
-        loop.call_soon_threadsafe(server.close)
-        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -32,6 +30,7 @@ from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
+from menura.serving import background
 from menura.serving.server import PolicyServer
 
 CONFIG = ProcessorConfig(state="identity")
@@ -258,17 +257,8 @@ def test_a_perturbed_arm_runs_on_the_same_seeds(toy: Any, toy_env: Any, tmp_path
 @contextmanager
 def serving(meta: MetaPolicy) -> Iterator[str]:
     """The address of a server of `meta`."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    policy_server = PolicyServer(meta, port=0)
-    server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result()
-    yield f"ws://127.0.0.1:{policy_server.port}"
-    loop.call_soon_threadsafe(server.close)
-    asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with background.serving(PolicyServer(meta, port=0)) as server:
+        yield server.address
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_obs_steps": 2}])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,45 +11,21 @@ import pytest
 import torch
 from websockets.sync.client import connect
 
-from menura.config.schema import ProcessorConfig
-from menura.data.statistics import compute_statistics
 from menura.errors import ContractError, MenuraError
-from menura.features import Features, VectorFeature
+from menura.features import Features
 from menura.meta_policy import MetaPolicy
-from menura.policies.contract import build_policy
-from menura.policies.mlp.modeling_mlp import MLPPolicy
-from menura.processing.processor import Processor
 from menura.served_policy import ServedPolicy
+from menura.serving import background
 from menura.serving.client import Client, ServerError
 from menura.serving.run import serve
 from menura.serving.server import PolicyServer
 
 
-@pytest.fixture(scope="module")
-def meta() -> MetaPolicy:
-    features = Features(VectorFeature.of_width(3, "s"), VectorFeature.of_width(2, "a"), fps=10.0)
-    rows = np.random.default_rng(0).normal(size=(50, 5))
-    statistics = {"toy": {"state": compute_statistics(rows[:, :3]), "action": compute_statistics(rows[:, 3:])}}
-    policy = build_policy(MLPPolicy, {"chunk_size": 4, "n_action_steps": 2, "hidden_size": 8}, features)
-    return MetaPolicy(policy, Processor.build(ProcessorConfig(), features, statistics, policy.config))
-
-
 @contextmanager
 def serving(meta: MetaPolicy, api_key: str | None = None) -> Iterator[int]:
-    """A server on a free port of the loopback, in a thread; its port."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    policy_server = PolicyServer(meta, port=0, api_key=api_key)
-    server = asyncio.run_coroutine_threadsafe(policy_server.start(), loop).result(30)
-    try:
-        yield policy_server.port
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    """The port of a server on the loopback."""
+    with background.serving(PolicyServer(meta, port=0, api_key=api_key)) as server:
+        yield server.port
 
 
 def test_answers_equal_the_policy_s(meta: MetaPolicy) -> None:

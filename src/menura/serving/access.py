@@ -1,10 +1,11 @@
-"""Who may ask a policy server: the loopback, or whoever has the key; and TLS."""
+"""Who may ask a policy server, and how much: the loopback, or whoever has the key; limits; TLS."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from menura.errors import MenuraError
@@ -16,6 +17,31 @@ EXPECTED_KEY = "expected the header Authorization: Api-Key <key>, got another or
 
 class AccessError(MenuraError):
     """A server would listen where anyone may ask it, or its key or certificate cannot be used."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a client may ask for, and how long it may take.
+
+    Attributes:
+        frame_bytes: of one message, by websocket or ZMQ; four raw 1080p pictures and their state.
+        body_bytes: of one JSON message, whose numbers cost many times their length.
+        sessions: open at a time, of each door.
+        waiting: requests of one connection that wait for their turn.
+        handshake_s: until a new connection has said what it wants, and for the body of a request.
+        sending_s: until a client takes its answer.
+        closing_s: until a client answers the end of its connection.
+        idle_s: until a session is forgotten, where there is no connection whose end could end it.
+    """
+
+    frame_bytes: int = 32 * 2**20
+    body_bytes: int = 16 * 2**20
+    sessions: int = 256
+    waiting: int = 8
+    handshake_s: float = 15.0
+    sending_s: float = 10.0
+    closing_s: float = 1.0
+    idle_s: float = 600.0
 
 
 class Access:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from menura.serving.errors import ServingError
 
 #: The media type of `Metrics.exposition`.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +53,27 @@ class Metrics:
         self._requests.labels(door, outcome).observe(seconds)
         if outcome != OK:
             self._errors.labels(outcome).inc()
+
+    @contextmanager
+    def request(self, door: str) -> Iterator[None]:
+        """Observes the request that is answered within the block, whatever becomes of it."""
+        start = time.perf_counter()
+        outcome = "broken"  # by an error that nobody foresaw
+        try:
+            yield
+            outcome = OK
+        except ServingError as error:
+            outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "abandoned"  # its client is gone
+            raise
+        finally:
+            self.observe_request(time.perf_counter() - start, outcome, door=door)
+
+    def count_error(self, code: str) -> None:
+        """Something was refused before it became a request."""
+        self._errors.labels(code).inc()
 
     def observe_batch(self, rows: int, seconds: float) -> None:
         """The policy answered `rows` requests together, in `seconds`."""

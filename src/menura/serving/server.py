@@ -1,171 +1,211 @@
-"""The policy server: openpi's websocket protocol around a `MetaPolicy`.
-
-The protocol (openpi, `websocket_policy_server.py`): the server sends a metadata frame; then each binary frame is an
-observation and is answered by one with `actions`; a text frame is an error. `GET /healthz` answers `OK`.
-"""
+"""The policy server: one port with all doors of HTTP around an engine, and GR00T's ZMQ beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import hmac
-import http
-import ipaddress
-import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import logging
+import ssl
+from pathlib import Path
+from types import TracebackType
 
-import numpy as np
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.processing.rotations import neutral
-from menura.serving import codec
+from menura.serving.access import EXPECTED_KEY, Access, AccessError, Limits, check_bind, tls_context
+from menura.serving.engine import Engine
+from menura.serving.http_door import HTTPDoor
+from menura.serving.metrics import CONTENT_TYPE, Metrics
+from menura.serving.websocket_door import WebsocketDoor
 
 DEFAULT_PORT = 8000
-#: Four raw 1080p frames and their state; a larger frame closes its connection.
-MAX_FRAME_BYTES = 32 * 1024 * 1024
-PROTOCOL_VERSION = 1
+#: How long what was asked before the end may take to be answered.
+DRAIN_S = 10.0
 
 
 class PolicyServer:
-    """Serves one policy. Each connection is a session; inference runs in a worker, so pings are always answered.
-
-    An answer is the whole chunk for one observation. Where the policy has `n_obs_steps` > 1 the client sends that many,
-    with a time axis: only it knows which observations its robot acted on.
+    """Serves one policy: websocket on any path, `POST /act`, `/healthz`, `/readyz`, `/metrics`; ZMQ where asked for.
 
     Args:
         meta: the policy; it is asked once before the server listens, so that the first client does not wait.
         host: the address to bind; anything but loopback needs a key.
         port: 0 takes a free one.
         api_key: what clients must send as `Authorization: Api-Key …`.
+        certificate, private_key: PEM files; with them, the port speaks TLS.
+        zmq_port: where GR00T's protocol is spoken; nowhere, when None. 0 takes a free one.
+        keys: how messages name the parts of an observation, the name or path of a YAML; as the checkpoint, when None.
+        max_batch, max_wait_ms, max_queue: as of `Engine`.
+        limits: how much a client may ask for.
+
+    Raises:
+        AccessError: others could ask it without a key, or the key or the certificate cannot be used.
     """
 
     def __init__(
-        self, meta: MetaPolicy, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, api_key: str | None = None
+        self,
+        meta: MetaPolicy,
+        *,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        api_key: str | None = None,
+        certificate: str | Path | None = None,
+        private_key: str | Path | None = None,
+        zmq_port: int | None = None,
+        keys: str | Path | None = None,
+        max_batch: int = 8,
+        max_wait_ms: float = 2.0,
+        max_queue: int = 64,
+        limits: Limits | None = None,
     ) -> None:
-        if not _is_loopback(host) and not api_key:
-            raise MenuraError(
-                f"menura serve: expected a key to listen on {host}, got none. Give --api_key_file, or --host 127.0.0.1."
-            )
-        self.meta = meta
+        check_bind(host, api_key)
         self.host = host
         self.port = port
-        self._key = api_key
-        # One worker: the policy is asked by one thread at a time, in the order the requests came.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-
-    async def start(self) -> Server:
-        """Warms the policy up and listens. The caller closes what is returned."""
-        blank = blank_observation(self.meta)
-        await asyncio.get_running_loop().run_in_executor(self._worker, self.meta.predict, blank)
-        server: Server = await serve(
-            self._session,
-            self.host,
-            self.port,
-            compression=None,
-            max_size=MAX_FRAME_BYTES,
-            process_request=self._before_handshake,
+        self.zmq_port = zmq_port
+        self.metrics = Metrics()
+        self._tls = _tls(certificate, private_key)
+        self._access = Access(api_key)
+        self._limits = limits or Limits()
+        self._engine = Engine(
+            meta, keys=keys, max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue, metrics=self.metrics
         )
-        self.port = next(iter(server.sockets)).getsockname()[1]
-        return server
 
-    def _before_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path == "/healthz":
-            return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if self._key is not None:
-            sent = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(sent.encode(), f"Api-Key {self._key}".encode()):
-                return connection.respond(http.HTTPStatus.UNAUTHORIZED, "expected Authorization: Api-Key <key>\n")
+    @property
+    def address(self) -> str:
+        """Where websockets are answered."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
+
+    async def start(self) -> Listening:
+        """Warms the policy up and listens.
+
+        Raises:
+            MenuraError: the address cannot be listened on.
+        """
+        await self._engine.start()
+        doors = _Doors(self._engine, self._access, self.metrics, self._limits)
+        app = web.Application(client_max_size=self._limits.body_bytes)
+        app.router.add_route("*", "/{path:.*}", doors.handle)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,  # a client that leaves takes its request with it
+            keepalive_timeout=self._limits.handshake_s,
+            auto_decompress=False,
+            logger=_http_log,
+            shutdown_timeout=self._limits.closing_s,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port, ssl_context=self._tls).start()
+        except OSError as error:
+            await runner.cleanup()
+            await self._engine.drain(0)
+            raise MenuraError(
+                f"menura serve: expected to listen on {self.host}:{self.port}, got: {error.strerror or error}. "
+                "Choose another --port or --host."
+            ) from error
+        self.port = runner.addresses[0][1]
+        return Listening(self._engine, doors, runner, self.port)
+
+
+class Listening:
+    """A server that listens. Ends as the context it is, or by `close`.
+
+    Attributes:
+        port: of HTTP and websockets.
+        zmq_port: of ZMQ; None where it is not spoken.
+    """
+
+    def __init__(self, engine: Engine, doors: _Doors, runner: web.AppRunner, port: int) -> None:
+        self._engine = engine
+        self._doors = doors
+        self._runner = runner
+        self.port = port
+        self.zmq_port: int | None = None
+        self._closed = asyncio.Event()
+
+    async def close(self, drain_s: float = DRAIN_S) -> None:
+        """Takes nobody new, answers what was asked already (for at most `drain_s`), says goodbye and ends."""
+        self._doors.draining = True
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._doors.drain(drain_s)
+        await self._engine.drain(drain_s)
+        await self._runner.cleanup()
+        self._closed.set()
+
+    async def serve_forever(self) -> None:
+        """Until it is closed."""
+        await self._closed.wait()
+
+    async def __aenter__(self) -> Listening:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Doors:
+    """Sends each request to its door, once it may pass."""
+
+    def __init__(self, engine: Engine, access: Access, metrics: Metrics, limits: Limits) -> None:
+        self._access = access
+        self._metrics = metrics
+        self._websocket = WebsocketDoor(engine, metrics, limits)
+        self._http = HTTPDoor(engine, metrics, limits)
+        self.draining = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+        if not upgrade and request.path == "/healthz":
+            return web.Response(text="OK\n")
+        if not upgrade and request.path == "/readyz":
+            return web.Response(status=503, text="ending\n") if self.draining else web.Response(text="OK\n")
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
+        if upgrade:
+            return await self._websocket.handle(request)
+        if request.path == "/act":
+            return await self._http.handle(request)
+        if request.path == "/metrics":
+            return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(status=404, text="expected a websocket, /act, /metrics, /healthz or /readyz\n")
+
+    async def drain(self, timeout_s: float) -> None:
+        await self._websocket.drain(timeout_s)
+        self._http.close()
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        """Why this request goes no further."""
+        if not self._access.allows_header(request.headers.get("Authorization", "")):
+            self._metrics.count_error("unauthorized")
+            return web.Response(status=401, text=EXPECTED_KEY + "\n", headers={"WWW-Authenticate": "Api-Key"})
+        origin = request.headers.get("Origin")
+        if self._access.open and origin is not None and origin.partition("://")[2] != request.host:
+            # A page of any site could ask what listens on its reader's loopback.
+            self._metrics.count_error("foreign_page")
+            return web.Response(status=403, text="expected no request of another site's page without a key\n")
+        if self.draining:
+            return web.Response(status=503, text="the server ends\n")
         return None
 
-    def _metadata(self) -> dict[str, Any]:
-        return {
-            "protocol_version": PROTOCOL_VERSION,
-            "features": self.meta.features.to_dict(),
-            "chunk_size": self.meta.chunk_size,
-            "n_action_steps": self.meta.n_action_steps,
-            "n_obs_steps": self.meta.n_obs_steps,
-            "observation_offsets": list(self.meta.observation_offsets),
-            "required_cameras": list(self.meta.required_cameras),
-            "checkpoint_hash": self.meta.checkpoint_hash,
-        }
 
-    async def _session(self, connection: ServerConnection) -> None:
-        generator = self.meta.generator(None)  # of this session alone
-        loop = asyncio.get_running_loop()
-        try:
-            await connection.send(codec.pack(self._metadata()))
-            async for frame in connection:
-                start = time.perf_counter()
-                try:
-                    observation = batched(codec.unpack(frame) if isinstance(frame, bytes) else frame)
-                    is_pad = observation.pop("observation_is_pad", None)
-                    generators = None if generator is None else [generator]
-                    predict = functools.partial(
-                        self.meta.predict, observation, generator=generators, observation_is_pad=is_pad
-                    )
-                    actions = await loop.run_in_executor(self._worker, predict)
-                except MenuraError as error:
-                    await connection.send(str(error))
-                    await connection.close(1011, "the observation was refused")
-                    return
-                infer_ms = (time.perf_counter() - start) * 1e3
-                timing = {"infer_ms": infer_ms}
-                answer = {"actions": actions[0], "policy_timing": timing, "server_timing": timing}
-                await connection.send(codec.pack(answer))
-        except ConnectionClosed:
-            return  # a client that leaves ends its session and nothing else
+def _tls(certificate: str | Path | None, private_key: str | Path | None) -> ssl.SSLContext | None:
+    if certificate is None and private_key is None:
+        return None
+    if certificate is None or private_key is None:
+        missing = "--key" if private_key is None else "--cert"
+        raise AccessError(f"menura serve: expected both --cert and --key, got no {missing}. Give both, or neither.")
+    return tls_context(certificate, private_key)
 
 
-def batched(observation: Any) -> dict[str, Any]:
-    """One observation as a client sends it -> a batch of one.
-
-    Read are `state`, `images`, `task` (openpi says `prompt`), `timestep` and `observation_is_pad`. Arrays are copied:
-    those of a frame are read-only views of its bytes.
-    """
-    if not isinstance(observation, Mapping):
-        raise codec.CodecError(
-            f"observation: expected a map with state, images, task, got {type(observation).__name__}."
-        )
-    batch: dict[str, Any] = {}
-    for key in ("state", "timestep", "observation_is_pad"):
-        if key in observation:
-            batch[key] = np.array(observation[key])[None]
-    images = observation.get("images", {})
-    if not isinstance(images, Mapping):
-        raise codec.CodecError(f"observation.images: expected a map by camera, got {type(images).__name__}.")
-    batch["images"] = {camera: np.array(image)[None] for camera, image in images.items()}
-    task = observation.get("task", observation.get("prompt"))
-    if task is not None:
-        batch["task"] = [str(task)]
-    return batch
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether this was not merely a stranger who spoke no HTTP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def blank_observation(meta: MetaPolicy) -> dict[str, Any]:
-    """A batch of one black, neutral observation of the shapes the policy expects: what warms it up."""
-    time = (1,) if meta.n_obs_steps == 1 else (1, meta.n_obs_steps)
-    features = meta.features
-    state = np.zeros(0, np.float32) if features.state is None else neutral(features.state)
-    return {
-        "state": np.tile(state, (*time, 1)),
-        "images": {
-            name: np.zeros((*time, camera.height, camera.width, 3), np.uint8)
-            for name, camera in features.cameras.items()
-        },
-        "task": [""],
-        "timestep": np.zeros(1, np.int64),
-    }
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+_http_log = logging.getLogger("menura.serving.http")
+_http_log.addFilter(_is_ours)
