@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from menura.blending import blended
+from menura.chunks import PreviousChunk
 from menura.config.schema import ProcessorConfig
 from menura.errors import CheckpointError, ContractError, FeatureMismatch, MenuraError
 from menura.features import CameraFeature, Features, Rotation, VectorFeature
@@ -519,3 +521,100 @@ def test_a_servers_address_is_told_from_a_directory() -> None:
 def test_from_pretrained_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such directory"):
         MetaPolicy.from_pretrained(tmp_path / "nowhere")
+
+
+class Guided(Tiny):
+    """Answers its guidance where that has weight, and notes it."""
+
+    def select_action(
+        self,
+        obs_dict: dict[str, Any],
+        generator: list[torch.Generator] | None = None,
+        guidance: Any = None,
+    ) -> torch.Tensor:
+        if guidance is None:
+            answer = super().select_action(obs_dict)
+        else:
+            assert not torch.is_inference_mode_enabled()
+            assert not any(value.is_inference() for value in obs_dict.values())
+            self.asked.append({"guidance": guidance, "generator": generator})
+            answer = self.net(obs_dict["state"]).sin().reshape(-1, 6, 2)
+            answer = torch.where(guidance.weights[..., None] == 1, guidance.target, answer)
+        noise = 0 if generator is None else torch.stack([torch.rand(6, 2, generator=one) for one in generator])
+        return answer + 0 * noise
+
+
+def under_way(length: int, delay: int = 2) -> PreviousChunk:
+    return PreviousChunk(np.arange(2.0 * length, dtype=np.float32).reshape(length, 2) / 10, delay)
+
+
+class TestPreviousChunks:
+    def test_a_policy_is_guided_in_its_own_units(self) -> None:
+        policy = meta(Guided)
+        chunk = under_way(8)
+        answer = policy.predict(states(0, 1), previous=[chunk])
+        guidance = policy.policy.asked[-1]["guidance"]
+        np.testing.assert_allclose(guidance.target[0] * 2 + 0.5, chunk.actions[:6], rtol=1e-6)
+        np.testing.assert_array_equal(guidance.weights[0], chunk.weights(6))
+        np.testing.assert_allclose(answer[0, :2], chunk.actions[:2], rtol=1e-6)
+        assert policy.guides
+
+    def test_rows_without_one_are_answered_as_alone(self) -> None:
+        policy, obs = meta(Guided), states(0, 4)
+        generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+        answer = policy.predict(obs, generator=generators, previous=[None, under_way(4), None, under_way(0, 0)])
+        np.testing.assert_allclose(answer[[0, 2, 3]], policy.predict(obs)[[0, 2, 3]], rtol=1e-6)
+        np.testing.assert_allclose(answer[1, :2], under_way(4).actions[:2], rtol=1e-6)
+        assert policy.policy.asked[0]["generator"] == [generators[1]]
+        assert np.array_equal(policy.predict(obs, previous=[None] * 4), policy.predict(obs))
+
+    def test_what_takes_no_guidance_is_blended(self) -> None:
+        policy, obs = meta(), states(0, 2)
+        chunk = under_way(4, delay=1)
+        answer, free = policy.predict(obs, previous=[None, chunk]), policy.predict(obs)
+        assert not policy.guides
+        weights = chunk.weights(6)[:, None]
+        old = np.concatenate([chunk.actions, np.zeros((2, 2))])
+        assert np.array_equal(answer[0], free[0])
+        np.testing.assert_allclose(answer[1], weights * old + (1 - weights) * free[1], rtol=1e-5, atol=1e-6)
+        assert np.array_equal(answer[1, 0], chunk.actions[0])
+        assert np.array_equal(answer[1, 4:], free[1, 4:])
+
+    def test_rotations_are_blended_as_rotations(self) -> None:
+        action = VectorFeature(("x", "w", "i", "j", "k"), rotations=(Rotation(("w", "i", "j", "k"), "quat_wxyz"),))
+        half = np.sqrt(0.5)
+        old = np.array([[0.0, 1, 0, 0, 0]] * 3, np.float32)
+        new = np.array([[[1.0, -half, 0, 0, -half]] * 3], np.float32)  # a quarter turn, with the other sign
+        chunk = PreviousChunk(old, delay=1)
+        result = blended(new, [chunk], action)[0]
+        share = chunk.weights(3)[1]
+        turned = 2 * np.arctan2(result[1, 4], result[1, 1])
+        assert result[1, 0] == pytest.approx(1 - share)
+        assert np.linalg.norm(result[1, 1:]) == pytest.approx(1, abs=1e-6)
+        assert 0 < turned < np.pi / 2
+        assert np.array_equal(result[0], old[0])
+
+    def test_relative_actions_are_guided_against_the_new_state(self) -> None:
+        features = Features(
+            VectorFeature(("x", "y")), VectorFeature(("x", "y")), fps=10.0, control_space="joint", control_type="abs"
+        )
+        torch.manual_seed(0)
+        model = Guided(TinyConfig())
+        section = ProcessorConfig(action_type="relative")
+        processor = Processor.build(
+            section, features, {"demos": {"state": rows_of(2), "action": rows_of(2)}}, model.config, uses=("state",)
+        )
+        policy = MetaPolicy(model, processor)
+        obs = {"state": np.array([[3.0, -1.0]], np.float32)}
+        policy.predict(obs)
+        answer = policy.predict(obs, previous=[under_way(6, delay=3)])
+        target = model.asked[-1]["guidance"].target[0] * 2 + 0.5
+        np.testing.assert_allclose(target, under_way(6).actions - obs["state"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(answer[0, :3], under_way(6).actions[:3], rtol=1e-5, atol=1e-6)
+
+    def test_wrong_ones_are_refused(self) -> None:
+        policy = meta()
+        with pytest.raises(ContractError, match="previous chunks: expected 3, one a row, got 1"):
+            policy.predict(states(0), previous=[None])
+        with pytest.raises(FeatureMismatch, match="previous chunk of row 1: expected finite actions of width 2"):
+            policy.predict(states(0), previous=[None, PreviousChunk(np.zeros((2, 3), np.float32), 0), None])

@@ -41,6 +41,7 @@ LEVELS = {
     "checkpoint": 4,
     "conversion": 5,
     "session": 6,
+    "blending": 3,
     "meta_policy": 6,
     "served_policy": 6,
     "evaluation": 7,
@@ -87,6 +88,7 @@ TORCH_FREE = [
     "data.wrappers.convert_rotations",
     "data.wrappers.declare_features",
     "processing.spaces",
+    "blending",
     "training.opening",
     "serving.client",
 ]

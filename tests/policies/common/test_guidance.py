@@ -177,9 +177,9 @@ def test_a_guidance_is_placed_in_a_larger_sample():
 
 SECTIONS = Path(inspect.getfile(Features)).parent / "configs" / "policy" / "tiny"
 GUIDED = [
-    ("flow", {}), ("flow", {"solver": "adaptive", "n_inference_steps": 8}), ("dit_multitask", {"prediction_type": "epsilon"}),
-    ("dit_multitask", {"objective": "flow"}), ("diffusion", {"n_obs_steps": 2, "n_inference_steps": 5}), ("octo", {}),
-    ("rdt", {}), ("pi0", {}), ("pi05", {}), ("smolvla", {}), ("qwen_vl_diffusion", {}),
+    ("flow", {}), ("flow", {"solver": "adaptive", "n_inference_steps": 8}), ("dit_multitask", {"objective": "flow"}),
+    ("dit_multitask", {"prediction_type": "epsilon"}), ("diffusion", {"n_obs_steps": 2, "n_inference_steps": 5}),
+    ("octo", {}), ("rdt", {}), ("pi0", {}), ("pi05", {}), ("smolvla", {}), ("qwen_vl_diffusion", {}),
     ("openvla", {"head": "diffusion"}),
 ]  # fmt: skip
 FEATURES = Features(
@@ -222,7 +222,7 @@ def test_a_policys_chunk_comes_nearer_to_the_one_under_way(name, args):
     assert torch.equal(free, again)
     free, length = free.clone(), policy.config.chunk_size
     target = torch.zeros(2, length, 3)
-    target[:, : free.shape[1]] = free + 0.3
+    target[:, : free.shape[1]] = 0.7 * free  # which lies within what the policy can answer
     weights = torch.zeros(2, length)
     weights[:, : free.shape[1] // 2] = 1.0
     with torch.no_grad():
@@ -230,6 +230,6 @@ def test_a_policys_chunk_comes_nearer_to_the_one_under_way(name, args):
     assert chunk.shape == free.shape
     assert torch.isfinite(chunk).all()
     frozen = free.shape[1] // 2
-    error = (chunk - target[:, : free.shape[1]])[:, :frozen].square().mean()
-    assert error < 0.3**2
+    error, before = ((x - target[:, : free.shape[1]])[:, :frozen].square().mean() for x in (chunk, free))
+    assert error < before
     assert all(parameter.grad is None for parameter in policy.parameters())

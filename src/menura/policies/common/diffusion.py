@@ -18,7 +18,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from .guidance import Guidance, guided_clean
+from .guidance import Guidance, clipped, guided_clean
 from .noise import draw_noise
 
 SCHEDULERS = ("ddpm", "ddim")
@@ -160,7 +160,7 @@ class DiffusionProcess:
     ) -> Tensor:
         """The chunk at the time before, from what the denoiser said of `sample`; arguments as of `sample`."""
         clean, epsilon = self._clean_and_noise(step, output, sample)
-        return self._before(step, _clipped(clean, bound), epsilon, sample, generator)
+        return self._before(step, clipped(clean, bound), epsilon, sample, generator)
 
     def _guided_step_back(
         self,
@@ -176,7 +176,7 @@ class DiffusionProcess:
         def predict(sample: Tensor) -> Tensor:
             return self._clean_and_noise(step, denoise(sample, time).float(), sample)[0]
 
-        clean = _clipped(guided_clean(predict, sample, guidance, step.signal, step.noise, n_steps), bound)
+        clean = guided_clean(predict, sample, guidance, step.signal, step.noise, n_steps, bound)
         epsilon = (sample - step.signal * clean) / step.noise
         return self._before(step, clean, epsilon, sample, generator)
 
@@ -207,7 +207,3 @@ class DiffusionProcess:
         if self.prediction_type == "sample":
             return output, (sample - step.signal * output) / step.noise
         return step.signal * sample - step.noise * output, step.signal * output + step.noise * sample
-
-
-def _clipped(clean: Tensor, bound: Tensor | float | None) -> Tensor:
-    return clean if bound is None else clean.clamp(-bound, bound)  # type: ignore[arg-type]  # two tensors or two numbers

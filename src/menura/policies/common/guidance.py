@@ -97,6 +97,7 @@ def guided_clean(
     signal: float,
     noise: float,
     n_steps: int,
+    bound: Tensor | float | None = None,
 ) -> Tensor:
     """What a diffusion's sample is without noise (B, L, W), guided; the noise that is left belongs to it.
 
@@ -106,6 +107,7 @@ def guided_clean(
         guidance: of the whole sample, see `Guidance.placed`.
         signal, noise: their shares in the sample.
         n_steps: of the solver.
+        bound: the largest absolute value of a clean chunk, to which the guess is clipped; its gradient is not.
     """
     guidance, whole = guidance.placed(guidance.target.shape[1:]), signal + noise
 
@@ -113,20 +115,34 @@ def guided_clean(
         clean = predict(sample)
         return clean, clean
 
-    correction, clean = _correction(both, sample, guidance)
+    correction, clean = _correction(both, sample, guidance, bound)
+    correction = whole * correction
+    # A guess from predicted noise is divided by the signal, and so is its error: where there is next to none, its
+    # gradient says nothing. It counts no more than that of a guess that moves as its sample does.
+    error = ((guidance.target - clipped(clean, bound)) * guidance.weights).flatten(1).norm(dim=1)
+    length = correction.flatten(1).norm(dim=1).clamp(min=torch.finfo(error.dtype).tiny)
+    correction = correction * (error / length).clamp(max=1).reshape(-1, *[1] * (sample.ndim - 1))
     time = signal / whole
     strength = _strength(sample.new_tensor(time), min(STRENGTH, n_steps))
-    return clean + (1 - time) * strength * whole * correction
+    return clipped(clean + (1 - time) * strength * correction, bound)
+
+
+def clipped(clean: Tensor, bound: Tensor | float | None) -> Tensor:
+    """Within the bound, a number or one a dimension; None: as it is."""
+    return clean if bound is None else clean.clamp(-bound, bound)  # type: ignore[arg-type]  # two tensors or two numbers
 
 
 def _correction(
-    both: Callable[[Tensor], tuple[Tensor, Tensor]], sample: Tensor, guidance: Guidance
+    both: Callable[[Tensor], tuple[Tensor, Tensor]],
+    sample: Tensor,
+    guidance: Guidance,
+    bound: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(Y - Â)ᵀ diag(W) ∂Â/∂A, where `both` answers Â first; and what it answers second."""
     with torch.enable_grad():
         at = sample.detach().requires_grad_()
         clean, answer = both(at)
-        error = ((guidance.target - clean) * guidance.weights).detach()
+        error = (guidance.target - clipped(clean.detach(), bound)) * guidance.weights
         (correction,) = torch.autograd.grad(clean, at, error)
     return correction, answer.detach()
 
