@@ -12,13 +12,14 @@ from menura.errors import ContractError
 from menura.features import Features
 from menura.robots.base import Float32, Robot, RobotObservation
 
-_METHODS = ("begin", "connect", "disconnect", "act")
+_METHODS = ("begin", "connect", "disconnect", "sent", "act")
 
 
 class Teleoperator:
     """What every teleoperator is derived from.
 
-    Whoever drives the robot calls `begin`, then `connect`, then `act` at every control tick, then `disconnect`.
+    Whoever drives the robot calls `begin` and `connect`, at every control tick `act` and then `sent`, and at the end
+    `disconnect`.
 
     Attributes:
         name: in one word, as messages and recordings call it.
@@ -43,6 +44,12 @@ class Teleoperator:
 
     def disconnect(self) -> None:
         """Let go of the device. Calling it twice is as once."""
+
+    def sent(self, action: Float32 | None) -> None:
+        """(A,) what the robot was sent at this tick, whoever drove; None: a new episode begins, nothing was sent yet.
+
+        A takeover begins from there, so that nothing jumps.
+        """
 
     def act(self, observation: RobotObservation) -> Float32 | None:
         """(A,) float32, what the robot is to do now, in its units; None: not engaged, and the policy drives.
