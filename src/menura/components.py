@@ -104,7 +104,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "Keyboard": "menura.teleop.keyboard:Keyboard",
         "ExpertTakeover": "menura.teleop.expert:ExpertTakeover",
     },
-    "controller": {},
+    "controller": {
+        "Newest": "menura.control.controllers.newest:Newest",
+        "OldestFirst": "menura.control.controllers.oldest_first:OldestFirst",
+        "TemporalEnsemble": "menura.control.controllers.temporal_ensemble:TemporalEnsemble",
+        "DelayCompensated": "menura.control.controllers.delay_compensated:DelayCompensated",
+        "Interpolating": "menura.control.controllers.interpolating:Interpolating",
+        "RealTimeChunking": "menura.control.controllers.real_time_chunking:RealTimeChunking",
+    },
 }
 KINDS = tuple(BUILT_IN)
 

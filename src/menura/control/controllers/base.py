@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menura.chunks import ActionChunk, PreviousChunk
+from menura.control.turns import Turns
 from menura.errors import ContractError
 from menura.features import Features
 
@@ -26,6 +27,9 @@ REMEMBERED_DELAYS = 10
 
 #: Seconds; below it two times are the same: far above the rounding of times, far below a tick.
 TOLERANCE_S = 1e-6
+
+#: Rates that differ by less are one.
+_SAME_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ class Controller(ABC):
     the system woke: then jitter neither skips an action nor sends one twice.
 
     Attributes:
-        refused: how many chunks (or ends of chunks) were not used, by reason: `empty`, `not finite` (cut where the
-            first number that is none stands), `late` (all of it past), `superseded` (a newer one came before it).
+        refused: how many chunks (or ends of chunks) were not used, by reason: `empty`; `not_finite`, `no_rotation` (cut
+            where the first action stands that is none); `late` (all of it past); `superseded` (a newer one was there).
+        turns: the rotations of the actions.
     """
 
     #: Whether commands of absolute actions are continuous across chunk switches.
     continuous: ClassVar[bool] = False
-    #: Whether actions that are differences may be commanded at another rate than the policy's.
+    #: Whether actions that are differences may be commanded faster than the policy's rate.
     divides_steps: ClassVar[bool] = False
     #: Whether chunks older than the newest are of use.
     uses_older: ClassVar[bool] = False
@@ -66,6 +71,7 @@ class Controller(ABC):
     features: Features
     control_period_s: float
     refused: Counter[str]
+    turns: Turns
 
     def begin(self, features: Features, control_period_s: float) -> None:
         """A new episode: nothing is known. `features` are the policy's and the robot's.
@@ -78,6 +84,7 @@ class Controller(ABC):
         self.features = features
         self.control_period_s = control_period_s
         self.refused = Counter()
+        self.turns = Turns(features.action)
         self._newest = -1
         self._delays: deque[float] = deque(maxlen=REMEMBERED_DELAYS)
         if features.fps:
@@ -96,13 +103,14 @@ class Controller(ABC):
             )
         self._check_rate(chunk.period_s)
         self._delays.append(now_s - chunk.start_s)
-        finite = np.isfinite(chunk.actions).all(axis=1)
-        if not finite.all():
-            self.refused["not finite"] += 1
-            chunk = replace(chunk, actions=chunk.actions[: int(finite.argmin())])
-        elif not len(chunk):
-            self.refused["empty"] += 1
         if not len(chunk):
+            self.refused["empty"] += 1
+            return
+        good, reason = self.turns.leading(chunk.actions)
+        if reason is not None:
+            self.refused[reason] += 1
+            chunk = replace(chunk, actions=chunk.actions[:good])
+        if not good:
             return
         if chunk.number < self._newest and not self.uses_older:
             self.refused["superseded"] += 1
@@ -140,12 +148,20 @@ class Controller(ABC):
         """From capture to answer: the longest of the last few; 0 before any was measured."""
         return max(self._delays, default=0.0)
 
+    def _index(self, chunk: ActionChunk, now_s: float) -> int | None:
+        """Of the action meant for `now_s`; before all of them the first: a tick's own time may be a little behind."""
+        return 0 if now_s < chunk.start_s else chunk.index_at(now_s)
+
+    def _command(self, chunk: ActionChunk, index: int) -> Command:
+        return Command(chunk.actions[index], chunk.start_s + index * chunk.period_s, chunk.number, chunk.start_s)
+
     def _check_rate(self, period_s: float) -> None:
         """Differences add up: sent at another rate than they were made for, they lead elsewhere."""
-        same = math.isclose(period_s, self.control_period_s, rel_tol=0.01)
-        if self.features.control_type == "delta" and not same and not self.divides_steps:
+        same = math.isclose(period_s, self.control_period_s, rel_tol=_SAME_RATE)
+        divided = self.divides_steps and self.control_period_s < period_s
+        if self.features.control_type == "delta" and not same and not divided:
             raise ContractError(
                 f"{type(self).__name__}: expected actions that are differences to be sent at the policy's rate, "
                 f"{1 / period_s:g} Hz, got a control rate of {1 / self.control_period_s:g} Hz. Control at the policy's "
-                "rate, or use a controller that divides the steps (interpolating)."
+                "rate, or faster with a controller that divides the steps (interpolating)."
             )

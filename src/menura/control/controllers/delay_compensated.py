@@ -35,10 +35,9 @@ class DelayCompensated(Controller):
         return True
 
     def command(self, now_s: float) -> Command | None:
-        plan = self._plan
-        if plan is None or (index := plan.index_at(now_s)) is None:
+        if self._plan is None or (index := self._index(self._plan, now_s)) is None:
             return None
-        return Command(plan.actions[index], plan.start_s + index * plan.period_s, plan.number, plan.start_s)
+        return self._command(self._plan, index)
 
     def next_wanted_s(self, now_s: float) -> float:
         if self._plan is None:
