@@ -29,6 +29,8 @@ LEVELS = {
     "chunks": 2,
     "processing": 2,
     "serving.codec": 2,
+    "serving.connection": 2,
+    "serving.line": 2,
     "serving.client": 2,
     "data.formats": 1,
     "data.hub": 1,

@@ -2,7 +2,7 @@
 
 An array is a map `{b"__ndarray__": True, b"data": bytes, b"dtype": dtype.str, b"shape": [...]}`, a numpy scalar
 `{b"__npgeneric__": True, b"data": value, b"dtype": dtype.str}` (openpi-client 0.1.2, `msgpack_numpy.py`). Maps with the
-same keys as text are read too. Nothing but plain numbers is ever built from bytes: no pickle, no object arrays.
+same keys as text are read too. Nothing but plain data is ever built from bytes: no pickle, no objects.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from menura.errors import MenuraError
+from ..errors import MenuraError
 
-_REFUSED_KINDS = "VOc"  # void, object, complex: refused by the protocol
+# Truth values, numbers, bytes, text, times. Not complex numbers, records and objects, which the protocol refuses too,
+# nor numpy 2's text of any length, whose memory holds addresses.
+_ARRAY_KINDS = "biufSUMm"
+_SCALAR_KINDS = "biuf"
+#: numpy 1 has no array of more.
+_MAX_DIMENSIONS = 32
+_MAX_DTYPE_NAME = 32
 
 
 class CodecError(MenuraError):
@@ -23,7 +29,7 @@ class CodecError(MenuraError):
 
 
 def pack(value: Any) -> bytes:
-    """A MessagePack frame of nested dicts, lists, numbers, text, bytes and numpy arrays."""
+    """A MessagePack frame of nested dicts (keys are text or bytes), lists, numbers, text, bytes and numpy arrays."""
     try:
         frame: bytes = msgpack.packb(value, default=_encode)
     except (TypeError, ValueError, OverflowError) as error:
@@ -34,25 +40,27 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(frame: bytes) -> Any:
-    """What `pack` was given. Arrays are read-only views of the frame."""
+    """What `pack` was given, tuples as lists. Arrays are read-only views of the frame's bytes."""
     try:
-        return msgpack.unpackb(frame, object_hook=_decode, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        # Keys are text or bytes: numbers as keys can be chosen so that a map takes hours to build.
+        return msgpack.unpackb(frame, object_hook=_decode)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise CodecError(f"reading a frame of {len(frame)} bytes: expected MessagePack, {error}.") from error
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _REFUSED_KINDS:
-        raise TypeError(f"an array of dtype {value.dtype} cannot be sent")
     if isinstance(value, np.ndarray):
-        return {
-            b"__ndarray__": True,
-            b"data": np.ascontiguousarray(value).tobytes(),
-            b"dtype": value.dtype.str,
-            b"shape": value.shape,
-        }
+        if value.dtype.kind not in _ARRAY_KINDS:
+            raise TypeError(f"an array of dtype {value.dtype} cannot be sent")
+        flat = np.ascontiguousarray(value).reshape(-1)
+        # A view, which msgpack copies once into the frame. It does not take numpy's own types as a buffer.
+        data = flat.view(np.uint8).data if flat.dtype.itemsize else b""
+        return {b"__ndarray__": True, b"data": data, b"dtype": value.dtype.str, b"shape": value.shape}
     if isinstance(value, np.generic):
-        return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
+        plain = value.item()
+        if value.dtype.kind not in _SCALAR_KINDS or isinstance(plain, np.generic):
+            raise TypeError(f"a scalar of dtype {value.dtype} cannot be sent")
+        return {b"__npgeneric__": True, b"data": plain, b"dtype": value.dtype.str}
     raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
@@ -64,21 +72,28 @@ def _decode(value: dict[Any, Any]) -> Any:
     return value
 
 
-def _dtype(name: Any) -> np.dtype[Any]:
-    dtype = np.dtype(name.decode() if isinstance(name, bytes) else name)
-    if dtype.kind in _REFUSED_KINDS or dtype.fields is not None:
-        raise TypeError(f"arrays of dtype {dtype} are refused")
+def _dtype(name: Any, kinds: str) -> np.dtype[Any]:
+    text = name.decode() if isinstance(name, bytes) else name
+    if not isinstance(text, str) or len(text) > _MAX_DTYPE_NAME:
+        raise TypeError(f"a dtype must be a short name, not {str(name)[:_MAX_DTYPE_NAME]!r}")
+    dtype = np.dtype(text)
+    if dtype.kind not in kinds:
+        raise TypeError(f"data of dtype {dtype} is refused")
     return dtype
 
 
 def _array(data: Any, dtype_name: Any, shape: Any) -> Any:
-    dtype = _dtype(dtype_name)
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+    dtype = _dtype(dtype_name, _ARRAY_KINDS)
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"an array's shape must be a list of up to {_MAX_DIMENSIONS} sizes")
+    if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"an array's shape must be a list of sizes, not {shape!r}")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"an array of shape {shape} and dtype {dtype} does not have {len(data or b'')} bytes")
-    return np.frombuffer(data, dtype).reshape(shape)
+    return np.ndarray(shape, dtype, data)
 
 
 def _scalar(data: Any, dtype_name: Any, _shape: Any) -> Any:
-    return _dtype(dtype_name).type(data)
+    if not isinstance(data, (bool, int, float)):
+        raise TypeError(f"a scalar's data must be a number, not a {type(data).__name__}")
+    return _dtype(dtype_name, _SCALAR_KINDS).type(data)
