@@ -3,106 +3,237 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import time
-import uuid
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from menura.errors import MenuraError
+from menura.errors import ConfigError, ContractError, MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.errors import RequestRefused
-from menura.serving.request import batched, blank_observation
+from menura.serving.batching import Batcher, Computed
+from menura.serving.errors import Busy, Late
+from menura.serving.keys import KeyMap
+from menura.serving.metadata import PROTOCOL_VERSION, describe
+from menura.serving.observing import EngineMetrics, Unheard
+from menura.serving.request import Request, RequestReader, blank_observation
+from menura.serving.rows import Row, predict_rows
+from menura.serving.sessions import Observation, ServingSession
 
-PROTOCOL_VERSION = 1
+__all__ = ["PROTOCOL_VERSION", "Engine", "ServingSession"]
 
-
-@dataclass
-class ServingSession:
-    """What belongs to one client."""
-
-    id: str
-    generator: torch.Generator | None
+#: Pixels of a picture: 4 K twice over.
+MAX_IMAGE_PIXELS = 1 << 24
+# A session that was answered this recently may ask again soon, and a batch waits for it.
+_ACTIVE_S = 1.0
 
 
 class Engine:
     """Answers messages with a policy's actions; knows nothing of transports. Lives in one event loop.
 
+    The loop itself computes nothing: pictures are decoded in one pool of threads, the policy is asked in one thread.
+
     Args:
         meta: the policy.
-        keys: how messages name the parts of an observation; the checkpoint's own names, when None.
+        keys: how messages name the parts of an observation: a `KeyMap`, or what `KeyMap.read` takes; the checkpoint's
+            own names, when None.
         max_batch: how many requests are computed together at most.
-        max_wait_ms: how long a request waits for others to be computed with.
+        max_wait_ms: how long the policy is left idle for others to be computed with.
         max_queue: how many requests may wait.
         max_image_pixels: of one picture.
         metrics: told what happens.
+
+    Raises:
+        ConfigError: a number is out of range, or the keys do not fit the checkpoint.
     """
 
     def __init__(
         self,
         meta: MetaPolicy,
         *,
-        keys: Any = None,
+        keys: KeyMap | str | Path | None = None,
         max_batch: int = 8,
         max_wait_ms: float = 2.0,
         max_queue: int = 64,
-        max_image_pixels: int = 1 << 22,
-        metrics: Any = None,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        metrics: EngineMetrics | None = None,
     ) -> None:
+        for name, value in {
+            "max_batch": max_batch,
+            "max_queue": max_queue,
+            "max_image_pixels": max_image_pixels,
+        }.items():
+            if value < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {value}.")
+        if not 0 <= max_wait_ms <= 1000:
+            raise ConfigError(f"max_wait_ms: expected 0 to 1000, got {max_wait_ms}.")
+        if not isinstance(keys, KeyMap):
+            keys = KeyMap.of(meta.features) if keys is None else KeyMap.read(keys)
         self.meta = meta
+        self.keys = keys.fitted(meta.features, meta.required_cameras)
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._metrics: EngineMetrics = metrics or Unheard()
+        self._reader = RequestReader(meta, self.keys, max_image_pixels)
+        self._resets = callable(getattr(meta.policy, "reset", None))
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._decoders = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="pictures")
+        self._batcher = Batcher(
+            functools.partial(predict_rows, meta),
+            self._worker,
+            max_batch=max_batch,
+            max_wait_s=max_wait_ms / 1e3,
+            expecting=self._expecting,
+            metrics=self._metrics,
+        )
+        limits = {"max_batch": max_batch, "max_queue": max_queue, "max_image_pixels": max_image_pixels}
+        self._described = describe(meta, self.keys, limits)
+        self._sessions: set[ServingSession] = set()
+        self._in_flight = 0
+        self._all_answered = asyncio.Event()
+        self._open = False
 
     async def start(self) -> None:
-        """Warms the policy up, so that the first client does not wait."""
-        blank = blank_observation(self.meta)
-        await asyncio.get_running_loop().run_in_executor(self._worker, self.meta.predict, blank)
+        """Warms the policy up, alone and with a full batch, so that the first clients do not wait; then answers.
+
+        Raises:
+            ContractError: the policy has no actions for a blank observation.
+        """
+        for rows in sorted({1, self._max_batch}):
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._warm_up, rows)
+        self._batcher.start()
+        self._open = True
 
     def metadata(self, session: ServingSession) -> dict[str, Any]:
-        """What a client is told first."""
-        return {
-            "protocol_version": PROTOCOL_VERSION,
-            "session": session.id,
-            "features": self.meta.features.to_dict(),
-            "chunk_size": self.meta.chunk_size,
-            "n_action_steps": self.meta.n_action_steps,
-            "n_obs_steps": self.meta.n_obs_steps,
-            "observation_offsets": list(self.meta.observation_offsets),
-            "required_cameras": list(self.meta.required_cameras),
-            "checkpoint_hash": self.meta.checkpoint_hash,
-        }
+        """What a client is told first: plain lists, numbers and text."""
+        return {**self._described, "session": session.id}
 
     def open_session(self) -> ServingSession:
         """A new client, with a history and a random generator of its own."""
-        return ServingSession(uuid.uuid4().hex, self.meta.generator(None))
+        session = ServingSession(self.meta)
+        self._sessions.add(session)
+        self._metrics.sessions.set(len(self._sessions))
+        return session
 
     def close_session(self, session: ServingSession) -> None:
         """The client is gone."""
+        self._sessions.discard(session)
+        self._metrics.sessions.set(len(self._sessions))
+        self._batcher.look_again()
 
     async def answer(self, session: ServingSession, message: Mapping[Any, Any]) -> dict[str, Any]:
-        """The answer to a message: `actions` (T, A) float32 in physical units, and timings.
+        """The answer to a message: `actions` (T, A) float32 in physical units, and timings in ms.
+
+        A message that only observes or resets is answered without actions. When it is refused, nothing has changed for
+        its session. Cancelled, it is not computed, if it still waits.
 
         Raises:
             RequestRefused: the message is not what the policy was trained on.
             Late: its `deadline_ms` passed.
-            Busy: too many requests wait.
+            Busy: too many requests wait, or the engine ends.
             PolicyFailed: the policy gave no actions.
         """
-        start = time.perf_counter()
+        arrived_s = asyncio.get_running_loop().time()
+        if not self._open:
+            raise Busy("server: expected one that answers, got one that begins or ends. Ask again later.")
+        if self._in_flight - self._batcher.computing >= self._max_queue:
+            raise Busy(f"queue: expected at most {self._max_queue} requests to wait, got another. Ask again later.")
+        request = self._reader.read(message)
+        session.in_flight += 1
+        self._count(1)
         try:
-            observation = batched(message)
-            is_pad = observation.pop("observation_is_pad", None)
-            generators = None if session.generator is None else [session.generator]
-            predict = functools.partial(self.meta.predict, observation, generator=generators, observation_is_pad=is_pad)
-            actions = await asyncio.get_running_loop().run_in_executor(self._worker, predict)
-        except MenuraError as error:
-            raise RequestRefused(str(error)) from error
-        timing = {"infer_ms": (time.perf_counter() - start) * 1e3}
-        return {"actions": actions[0], "policy_timing": timing, "server_timing": timing}
+            return await self._in_time(session, request, arrived_s)
+        finally:
+            session.in_flight -= 1
+            session.last_answer_s = asyncio.get_running_loop().time()
+            self._count(-1)
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no further request, answers those that are there, and ends the worker."""
-        self._worker.shutdown(wait=False)
+        """Takes no further request, answers those that are there, as far as there is time, and ends the threads."""
+        self._open = False
+        if self._in_flight:
+            self._all_answered.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._all_answered.wait(), timeout_s)
+        await self._batcher.stop()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_time(self, session: ServingSession, request: Request, arrived_s: float) -> dict[str, Any]:
+        work = self._answer(session, request, arrived_s)
+        if request.deadline_s is None:
+            return await work
+        rest_s = arrived_s + request.deadline_s - asyncio.get_running_loop().time()
+        try:
+            return await asyncio.wait_for(work, rest_s)
+        except asyncio.TimeoutError as error:
+            raise Late(f"deadline: expected an answer within {request.deadline_s * 1e3:g} ms, got none.") from error
+
+    async def _answer(self, session: ServingSession, request: Request, arrived_s: float) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        async with session.lock:
+            if request.encoded is not None:
+                request = await loop.run_in_executor(self._decoders, self._reader.decoded, request)
+            await self._begin(session, request)
+            row = self._row(session, request)
+            computed = None if row is None else await self._batcher.compute(row)
+        return _told(computed, loop.time() - arrived_s)
+
+    async def _begin(self, session: ServingSession, request: Request) -> None:
+        """A new episode, where the message begins one.
+
+        A policy that holds something of an episode itself is told, too, as an evaluation tells it, where it has one
+        session alone.
+        """
+        if request.reset:
+            session.begin(request.seed)
+        if (request.reset or session.unanswered) and self._sessions == {session} and self._resets:
+            await asyncio.get_running_loop().run_in_executor(self._worker, self.meta.reset)
+
+    def _row(self, session: ServingSession, request: Request) -> Row | None:
+        """What is to be computed; None where the message asks for no actions."""
+        observation = request.observation
+        if observation is None:
+            return None
+        views: tuple[Observation, ...] = (observation,)
+        is_pad = request.observation_is_pad
+        if not request.has_history:
+            session.observe(observation, request.timestep)
+            if session.looks_back and not request.observe:
+                views, is_pad = session.views()
+        if request.observe:
+            return None
+        return Row(views, is_pad, request.timestep, session.generator, request.previous)
+
+    def _expecting(self, waiting: int) -> bool:
+        """Whether more sessions than those that wait are asking, or were answered of late and may ask again soon."""
+        since_s = asyncio.get_running_loop().time() - _ACTIVE_S
+        return sum(session.in_flight > 0 or session.last_answer_s > since_s for session in self._sessions) > waiting
+
+    def _warm_up(self, rows: int) -> None:
+        generators = [generator for _ in range(rows) if (generator := self.meta.generator(0)) is not None]
+        try:
+            self.meta.predict(blank_observation(self.meta, rows), generator=generators or None)
+        except (MenuraError, RuntimeError, MemoryError) as error:  # torch is out of memory with a RuntimeError
+            step = "Lower --max_batch." if rows > 1 else "Try `menura check run`."
+            raise ContractError(
+                f"warming up: expected {self.meta.name} to answer {rows} blank observations, "
+                f"got {type(error).__name__}: {error} {step}"
+            ) from error
+
+    def _count(self, change: int) -> None:
+        self._in_flight += change
+        if not self._in_flight:
+            self._all_answered.set()
+
+
+def _told(computed: Computed | None, total_s: float) -> dict[str, Any]:
+    if computed is None:
+        return {"server_timing": {"infer_ms": total_s * 1e3}}
+    return {
+        "actions": computed.actions,
+        "policy_timing": {"infer_ms": computed.infer_s * 1e3},
+        "server_timing": {"infer_ms": total_s * 1e3, "queue_ms": computed.waited_s * 1e3},
+    }
