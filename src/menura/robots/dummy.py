@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -93,6 +94,7 @@ class DummyRobot(Robot):
         self._sensing = Sensing((STATE, *self.features.cameras), faults)
         self._connection = Connection(name, faults)
         self._commands = Commands(self.features, faults.action_delay_s)
+        self._lock = threading.Lock()
 
     def connect(self) -> None:
         if not self._connection.is_open:
@@ -105,22 +107,25 @@ class DummyRobot(Robot):
     def reset(self, seed: int | None = None) -> None:
         """Back to the start."""
         self._connection.check(now_s := self.clock.now())
-        self._state, self._target = self._start.copy(), self._start.copy()
-        self._commands.clear()
-        self._begun_s, self._number = now_s, 0
-        self._sensing.begin(now_s, self._sensed(), seed=seed)
+        with self._lock:
+            self._state, self._target = self._start.copy(), self._start.copy()
+            self._commands.clear()
+            self._begun_s, self._number = now_s, 0
+            self._sensing.begin(now_s, self._sensed(), seed=seed)
 
     def get_observation(self) -> RobotObservation:
         self._connection.check(now_s := self.clock.now())
-        self._pass_time(now_s)
-        return self._sensing.newest(now_s)
+        with self._lock:
+            self._pass_time(now_s)
+            return self._sensing.newest(now_s)
 
     def send_action(self, action: Float32) -> Float32:
         self._connection.check(now_s := self.clock.now())
         action = checked_action(action, self.features.action, self.name)
         sent = action if self.limits is None else self.limits.clip(action)
-        self._pass_time(now_s)
-        self._commands.send(sent, now_s)
+        with self._lock:
+            self._pass_time(now_s)
+            self._commands.send(sent, now_s)
         return sent
 
     def stopped(self) -> str | None:

@@ -44,7 +44,14 @@ class SimRobot(Robot):
         project: where a user's own classes and YAMLs are looked for.
         sensing_delay_s, sensing_jitter_s, action_delay_s, drop_share, frozen_after_s, disconnect_after_s,
             stop_after_s, seed: what is injected, as `Faults` explains.
+
+    Attributes:
+        task: the environment's instruction.
+        steps: of the environment in this episode.
     """
+
+    task: str
+    steps: int = 0
 
     def __init__(
         self,
@@ -90,6 +97,7 @@ class SimRobot(Robot):
         self._commands = Commands(self.features, faults.action_delay_s)
         self._lock = threading.Lock()  # of what is sensed and commanded
         self._env_lock = threading.Lock()
+        self._asking = threading.Lock()  # one at a time brings the simulation to the present
         self._running: Future[None] | None = None
         self._ends = threading.Event()
 
@@ -105,17 +113,20 @@ class SimRobot(Robot):
     def reset(self, seed: int | None = None) -> None:
         """Begins the episode that `seed` alone determines."""
         self._connection.check(self.clock.now())
-        self._halt()
-        values = self._thread.submit(self._begin_episode, seed).result()
-        now_s = self.clock.now()
-        self._commands.clear()
-        self._sensing.begin(now_s, values, seed=seed)
-        self._values, self._next_s = values, now_s
-        self._success, self._over = False, False
-        self._slow = _Slowness(self.name)
-        if isinstance(self.clock, WallClock):
-            self._ends.clear()
-            self._running = self._thread.submit(self._run)
+        with self._asking:
+            self._halt()
+            values = self._thread.submit(self._begin_episode, seed).result()
+            now_s = self.clock.now()
+            with self._lock:
+                self._commands.clear()
+                self._sensing.begin(now_s, values, seed=seed)
+            self._values, self._next_s = values, now_s
+            self._success, self._over = False, False
+            self.steps = 0
+            self._slow = _Slowness(self.name)
+            if isinstance(self.clock, WallClock):
+                self._ends.clear()
+                self._running = self._thread.submit(self._run)
 
     def get_observation(self) -> RobotObservation:
         now_s = self._arrive()
@@ -153,17 +164,18 @@ class SimRobot(Robot):
     def _arrive(self) -> float:
         """Now, with the connection checked and the simulation brought there."""
         self._connection.check(now_s := self.clock.now())
-        if self._running is None:
-            while self._next_s + self._period_s <= now_s + TOLERANCE_S:
-                self._thread.submit(self._cycle).result()
-        elif self._running.done() and (error := self._running.exception()) is not None:
-            raise RobotError(f"{self.name}: the simulator failed with {type(error).__name__}: {error}") from error
+        with self._asking:
+            if self._running is None:
+                while self._next_s + self._period_s <= now_s + TOLERANCE_S:
+                    self._thread.submit(self._cycle).result()
+            elif self._running.done() and (error := self._running.exception()) is not None:
+                raise RobotError(f"{self.name}: the simulator failed with {type(error).__name__}: {error}") from error
         return now_s
 
     def _run(self) -> None:
         """Real time, in the simulator's thread, until the episode or the program ends."""
-        while not self._ends.is_set() and threading.main_thread().is_alive():
-            self.clock.sleep_until(self._next_s)
+        # Not the clock's own waiting, which spins at its end: others need the processor.
+        while not self._ends.wait(self._next_s - self.clock.now()) and threading.main_thread().is_alive():
             self._cycle()
 
     def _halt(self) -> None:
@@ -194,6 +206,7 @@ class SimRobot(Robot):
     def _step(self, command: Float32) -> None:
         observation, _, terminated, truncated, info = self._env.step(command)
         self._values = _sensed(observation)
+        self.steps += 1
         self._success = bool(info["success"])
         self._over = terminated or truncated
 
