@@ -99,6 +99,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "SimRobot": "menura.robots.sim:SimRobot",
         "DummyRobot": "menura.robots.dummy:DummyRobot",
         "ReplayRobot": "menura.robots.replay:ReplayRobot",
+        "LeRobotRobot": "menura.robots.lerobot:LeRobotRobot",
+        "PyBulletJoints": "menura.robots.pybullet:PyBulletJoints",
+        "PyBulletEndEffector": "menura.robots.pybullet:PyBulletEndEffector",
     },
     "teleop": {
         "Keyboard": "menura.teleop.keyboard:Keyboard",
