@@ -17,6 +17,7 @@ from menura.features import VectorFeature
 from menura.processing.rotations import convert
 
 Floats = NDArray[np.floating[Any]]
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Turn = list[float]  # x, y, z, w of length 1
 
@@ -51,6 +52,16 @@ class Turns:
             turns[..., index, :] = convert(np.asarray(actions[..., places], np.float64), representation, "quat_xyzw")
         return turns
 
+    def one(self, index: int, action: Floats) -> Turn:
+        """One of the rotations of an action (A,)."""
+        numbers = np.asarray(action[self.places[index]], np.float64)
+        turn: Turn = convert(numbers, self.representations[index], "quat_xyzw").tolist()
+        return turn
+
+    def numbers_of(self, index: int, turn: Turn) -> Float32:
+        """One rotation in its representation."""
+        return convert(np.array(turn), "quat_xyzw", self.representations[index]).astype(np.float32)
+
     def leading(self, actions: Floats) -> tuple[int, str | None]:
         """(T, A) -> how many from the first on are actions, and why no more: `not_finite`, `no_rotation`; None: all."""
         finite = np.isfinite(actions).all(axis=1)
@@ -71,8 +82,8 @@ class Turns:
 
     def write(self, turns: list[Turn], action: Floats) -> None:
         """R rotations into an action (A,), each in its representation."""
-        for turn, places, representation in zip(turns, self.places, self.representations, strict=True):
-            action[places] = convert(np.array(turn), "quat_xyzw", representation)
+        for index, turn in enumerate(turns):
+            action[self.places[index]] = self.numbers_of(index, turn)
 
 
 def angle(a: Turn, b: Turn) -> float:
