@@ -74,7 +74,13 @@ def test_tls_of_a_pair(tmp_path: Path) -> None:
     one = make_pair(tmp_path, "one")
     other = make_pair(tmp_path, "other")
     locked = make_pair(tmp_path, "locked", "-passout", "pass:secret")
-    assert tls_context(*one).minimum_version >= ssl.TLSVersion.TLSv1_2
+    context = tls_context(*one)
+    assert context is not None
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert tls_context(None, None) is None
+    for half in ((one[0], None), (None, one[1])):
+        with pytest.raises(AccessError, match="expected both --cert and --key"):
+            tls_context(*half)
     wrong = [(one[0], other[1]), (one[0], tmp_path / "none"), (one[1], one[0]), (tmp_path, one[1]), locked]
     for certificate, key in wrong:
         with pytest.raises(AccessError, match="expected a certificate and its private key in PEM"):

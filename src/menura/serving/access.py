@@ -111,12 +111,17 @@ def check_bind(host: str, key: str | None) -> None:
         )
 
 
-def tls_context(certificate: str | Path, private_key: str | Path) -> ssl.SSLContext:
-    """A server's side of TLS 1.2 and later, of a chain of certificates and their key, both PEM.
+def tls_context(certificate: str | Path | None, private_key: str | Path | None) -> ssl.SSLContext | None:
+    """A server's side of TLS 1.2 and later, of a chain of certificates and their key, both PEM; None of neither.
 
     Raises:
-        AccessError: a file cannot be read, or the two do not belong together.
+        AccessError: one of the two is missing, a file cannot be read, or they do not belong together.
     """
+    if certificate is None and private_key is None:
+        return None
+    if certificate is None or private_key is None:
+        missing = "--key" if private_key is None else "--cert"
+        raise AccessError(f"menura serve: expected both --cert and --key, got no {missing}. Give both, or neither.")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         # A password is never asked for: a server that waits at a prompt does not serve.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -13,11 +13,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.access import EXPECTED_KEY, Access, AccessError, Limits, check_bind, tls_context
+from menura.serving.access import EXPECTED_KEY, Access, Limits, check_bind, tls_context
 from menura.serving.engine import Engine
 from menura.serving.http_door import HTTPDoor
 from menura.serving.metrics import CONTENT_TYPE, Metrics
 from menura.serving.websocket_door import WebsocketDoor
+from menura.serving.zmq_door import ZMQDoor
 
 DEFAULT_PORT = 8000
 #: How long what was asked before the end may take to be answered.
@@ -63,9 +64,10 @@ class PolicyServer:
         self.port = port
         self.zmq_port = zmq_port
         self.metrics = Metrics()
-        self._tls = _tls(certificate, private_key)
+        self._tls = tls_context(certificate, private_key)
         self._access = Access(api_key)
         self._limits = limits or Limits()
+        self._own_names = keys is None
         self._engine = Engine(
             meta, keys=keys, max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue, metrics=self.metrics
         )
@@ -106,7 +108,17 @@ class PolicyServer:
                 "Choose another --port or --host."
             ) from error
         self.port = runner.addresses[0][1]
-        return Listening(self._engine, doors, runner, self.port)
+        listening = Listening(self._engine, doors, runner, self.port)
+        if self.zmq_port is not None:
+            try:
+                self.zmq_port = listening.add_zmq(self._zmq_door(listening.stop), self.host, self.zmq_port)
+            except MenuraError:
+                await listening.close()
+                raise
+        return listening
+
+    def _zmq_door(self, end: Callable[[], None]) -> ZMQDoor:
+        return ZMQDoor(self._engine, self._access, self.metrics, self._limits, own_names=self._own_names, end=end)
 
 
 class Listening:
@@ -121,23 +133,39 @@ class Listening:
         self._engine = engine
         self._doors = doors
         self._runner = runner
+        self._zmq: ZMQDoor | None = None
+        self._stopped = asyncio.Event()
+        self._closed = False
         self.port = port
         self.zmq_port: int | None = None
-        self._closed = asyncio.Event()
+
+    def add_zmq(self, door: ZMQDoor, host: str, port: int) -> int:
+        """Opens a further door; its port."""
+        self.zmq_port = door.listen(host, port)
+        self._zmq = door
+        return self.zmq_port
+
+    def stop(self) -> None:
+        """Ends `serve_forever`."""
+        self._stopped.set()
+
+    async def serve_forever(self) -> None:
+        """Until it is stopped or closed."""
+        await self._stopped.wait()
 
     async def close(self, drain_s: float = DRAIN_S) -> None:
         """Takes nobody new, answers what was asked already (for at most `drain_s`), says goodbye and ends."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stopped.set()
         self._doors.draining = True
         for site in list(self._runner.sites):
             await site.stop()
-        await self._doors.drain(drain_s)
+        doors = [self._doors.drain(drain_s)] + ([] if self._zmq is None else [self._zmq.drain(drain_s)])
+        await asyncio.gather(*doors)
         await self._engine.drain(drain_s)
         await self._runner.cleanup()
-        self._closed.set()
-
-    async def serve_forever(self) -> None:
-        """Until it is closed."""
-        await self._closed.wait()
 
     async def __aenter__(self) -> Listening:
         return self
@@ -191,15 +219,6 @@ class _Doors:
         if self.draining:
             return web.Response(status=503, text="the server ends\n")
         return None
-
-
-def _tls(certificate: str | Path | None, private_key: str | Path | None) -> ssl.SSLContext | None:
-    if certificate is None and private_key is None:
-        return None
-    if certificate is None or private_key is None:
-        missing = "--key" if private_key is None else "--cert"
-        raise AccessError(f"menura serve: expected both --cert and --key, got no {missing}. Give both, or neither.")
-    return tls_context(certificate, private_key)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -75,7 +75,7 @@ class _Connection:
         self._socket = socket
         self._transport = request.transport
         self._told_in_frames = request.headers.get(PROTOCOL_HEADER) == "1"
-        self._frames: asyncio.Queue[bytes | str] = asyncio.Queue(self._limits.waiting)
+        self._frames: asyncio.Queue[tuple[float, bytes | str]] = asyncio.Queue(self._limits.waiting)  # when, what
         self._ending = False
         self._ended = asyncio.Event()
         self._previous_ms: float | None = None  # of the answer before
@@ -119,16 +119,16 @@ class _Connection:
                 self._metrics.count_error("flood")
                 await self._close(WSCloseCode.POLICY_VIOLATION, f"at most {self._limits.waiting} requests may wait")
                 return
-            self._frames.put_nowait(message.data)
+            self._frames.put_nowait((time.perf_counter(), message.data))
 
     async def _answer_all(self, session: ServingSession) -> None:
         await self._send(codec.pack(self._engine.metadata(session)))
         while True:
-            frame = await self._frames.get()
+            arrived, frame = await self._frames.get()
             start = time.perf_counter()
             try:
                 with self._metrics.request(DOOR):
-                    answer = await self._engine.answer(session, _message(frame))
+                    answer = await self._engine.answer(session, _since(arrived, _message(frame)))
                 await self._send(codec.pack(self._timed(answer)))
             except ServingError as error:
                 if not self._told_in_frames:
@@ -168,6 +168,14 @@ class _Connection:
             yield
         finally:
             dropping.cancel()
+
+
+def _since(arrived: float, message: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The message with what is left of its deadline, which counts from its arrival."""
+    deadline = message.get("deadline_ms")
+    if type(deadline) not in (int, float) or not deadline > 0:
+        return message  # none, or one that the engine refuses
+    return {**message, "deadline_ms": max(deadline - (time.perf_counter() - arrived) * 1e3, 1e-3)}
 
 
 def _message(frame: bytes | str) -> Mapping[Any, Any]:
