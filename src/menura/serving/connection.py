@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
@@ -40,7 +41,10 @@ class Connection:
     def __init__(
         self, url: str, *, headers: Mapping[str, str], context: ssl.SSLContext | None, deadline_s: float
     ) -> None:
-        uri = parse_uri(url)
+        try:
+            uri = parse_uri(url)
+        except ValueError as error:  # of the standard library, for a port that is none
+            raise InvalidURI(url, str(error)) from error
         self._protocol = ClientProtocol(uri, max_size=None)  # the server is the one asked for its answers
         self._messages: deque[bytes | str] = deque()
         self._parts: list[bytes] = []

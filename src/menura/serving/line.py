@@ -210,7 +210,7 @@ class Line:
             if status in (401, 403):
                 raise _Unmendable(f"{where}: expected the server's key, got HTTP {status}. Give api_key=.") from error
             raise ServerError(f"{where}: expected a policy server, got HTTP {status}. Look at the port.") from error
-        except InvalidHandshake as error:
+        except (InvalidHandshake, ConnectionResetError) as error:
             raise ServerError(
                 f"{where}: expected a policy server, got what speaks no websocket ({error}). Look at the port; "
                 "a server with a certificate is at wss://."
