@@ -48,6 +48,9 @@ LEVELS = {
     "served_policy": 6,
     "evaluation": 7,
     "training": 7,
+    "control.controllers": 3,
+    "control.turns": 3,
+    "control.hold": 3,
     "control": 7,
     "serving": 7,
     "reproduction": 8,
@@ -93,6 +96,10 @@ TORCH_FREE = [
     "blending",
     "training.opening",
     "serving.client",
+    "control.controllers",
+    "control.controllers.real_time_chunking",
+    "control.controllers.temporal_ensemble",
+    "control.safety",
 ]
 HEAVY = ("torch", "transformers", "accelerate", "mujoco", "dm_control", "metaworld", "gym_aloha", "tensorboard")
 

@@ -102,7 +102,7 @@ class Controller(ABC):
                 f"{chunk.actions.shape[1]}."
             )
         self._check_rate(chunk.period_s)
-        self._delays.append(now_s - chunk.start_s)
+        self._delays.append(max(now_s - chunk.start_s, 0.0))
         if not len(chunk):
             self.refused["empty"] += 1
             return
