@@ -30,10 +30,12 @@ SMALL = {
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
     "session": ["--steps", "100"],
 }
+#: Measured beside a peer, whose Python they are given.
+PEERS = {"against_lerobot_eval"}
 
 
 def test_every_benchmark_is_tried() -> None:
-    assert {script.stem for script in BENCHMARKS.glob("[!_]*.py")} == set(SMALL)
+    assert {script.stem for script in BENCHMARKS.glob("[!_]*.py")} == set(SMALL) | PEERS
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -48,3 +50,10 @@ def test_it_prints_one_line_with_a_ratio(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["ratio"] > 0
+
+
+@pytest.mark.parametrize("name", sorted(PEERS))
+def test_without_its_peer_a_benchmark_says_what_it_needs(name: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "needs" in json.loads(done.stdout)["not_run"]
