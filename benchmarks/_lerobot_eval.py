@@ -19,8 +19,8 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.scripts.lerobot_eval import eval_policy
 
-# LeRobot asks its processes for this attribute, and one that lacks it ends (with gymnasium 1.4). That this module imports
-# gym_aloha makes it known in them, too.
+# LeRobot asks its processes for this attribute, and one that lacks it ends (with gymnasium 1.4). They know gym_aloha
+# only because this module, which they import, imports it.
 SimulatedAloha.task_description = "transfer the cube"
 
 STATE, IMAGE, ACTION = "observation.state", "observation.images.top", "action"
