@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from menura.chunks import PreviousChunk
 from menura.errors import ContractError
 from menura.features import Features, VectorFeature
 from menura.processing.rotations import average as average_rotation
@@ -59,9 +60,21 @@ class Predictor(Protocol):
         generator: Sequence[torch.Generator] | None = None,
         *,
         observation_is_pad: NDArray[np.bool_] | None = None,
+        previous: Sequence[PreviousChunk | None] | None = None,
     ) -> Float32: ...
     def generator(self, seed: int | None) -> torch.Generator | None: ...
     def reset(self) -> None: ...
+
+
+class Executor(Protocol):
+    """What becomes of one row's chunks. `due`: whether the next observation is to be answered with one."""
+
+    @property
+    def due(self) -> bool: ...
+    def receive(self, chunk: Float32) -> None: ...
+    def take(self, offsets: tuple[int, ...]) -> Float32:
+        """(n, A), n > 0: the actions until the next step at which an observation is needed, now or by a later one."""
+        ...
 
 
 _NOTHING: Float32 = np.empty((0, 0), np.float32)
@@ -127,10 +140,10 @@ class _Ensemble:
         return average[None]
 
 
-class _Row:
+class Row:
     """One running episode."""
 
-    def __init__(self, executor: _Chunk | _Ensemble, generator: torch.Generator | None) -> None:
+    def __init__(self, executor: Executor, generator: torch.Generator | None) -> None:
         self.executor = executor
         self.generator = generator
         self.step = 0
@@ -158,7 +171,7 @@ class Session:
         self.exact = exact
         self._offsets = policy.observation_offsets
         self._limit = _limit(policy, self.execution)
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self.reset(seeds=seeds)
 
     def reset(self, rows: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None:
@@ -224,14 +237,20 @@ class Session:
             row.next += 1
         return np.stack(result)
 
-    def _new_row(self, seed: int | None) -> _Row:
-        if isinstance(self.execution, TemporalEnsemble):
-            executor: _Chunk | _Ensemble = _Ensemble(self.execution.coefficient, self.policy.features.action)
-        else:
-            executor = _Chunk(self._limit)
-        return _Row(executor, self.policy.generator(seed))
+    def _new_row(self, seed: int | None) -> Row:
+        return Row(self._executor(seed), self.policy.generator(seed))
 
-    def _chosen(self, rows: Sequence[int] | None) -> list[_Row]:
+    def _executor(self, seed: int | None) -> Executor:
+        """Of a row whose episode has that seed."""
+        if isinstance(self.execution, TemporalEnsemble):
+            return _Ensemble(self.execution.coefficient, self.policy.features.action)
+        return _Chunk(self._limit)
+
+    def _previous(self, rows: Sequence[Row]) -> list[PreviousChunk | None]:
+        """What the answers to these rows are to agree with: with nothing, as one is asked for when one is executed."""
+        return [None] * len(rows)
+
+    def _chosen(self, rows: Sequence[int] | None) -> list[Row]:
         return [self._rows[self._valid(row)] for row in (range(self.batch_size) if rows is None else rows)]
 
     def _valid(self, row: int) -> int:
@@ -245,7 +264,7 @@ class Session:
             if not isinstance(value, str) and len(value) != expected:
                 raise ContractError(f"session: expected {expected} rows of {key!r}, got {len(value)}.")
 
-    def _remember(self, row: _Row, obs: Observation, index: int) -> None:
+    def _remember(self, row: Row, obs: Observation, index: int) -> None:
         if len(self._offsets) == 1 and self._offsets[0] == 0:
             return
         # A copy: environments like to write the next observation into the same array.
@@ -254,30 +273,39 @@ class Session:
         for step in [step for step in row.history if 0 < step < oldest]:
             del row.history[step]
 
-    def _predict(self, obs: Observation, rows: list[_Row]) -> list[Float32]:
+    def _predict(self, obs: Observation, rows: list[Row]) -> list[Float32]:
         """One chunk (T, A) for each of `rows`, whose newest observations are those of `obs`."""
         is_pad: NDArray[np.bool_] | None = None
         if len(self._offsets) > 1 or self._offsets[0] != 0:
             obs, is_pad = self._with_history(rows)
         obs = {**obs, "timestep": np.array([row.step for row in rows])}
         generators = [row.generator for row in rows if row.generator is not None] or None
+        previous = self._previous(rows)
         if not self.exact:
-            return list(self.policy.predict(obs, generator=generators, observation_is_pad=is_pad))
+            return list(
+                self.policy.predict(obs, generator=generators, observation_is_pad=is_pad, **_agreeing(previous))
+            )
         return [
             self.policy.predict(
                 _pick(obs, [index]),
                 generator=None if generators is None else generators[index : index + 1],
                 observation_is_pad=None if is_pad is None else is_pad[index : index + 1],
+                **_agreeing(previous[index : index + 1]),
             )[0]
             for index in range(len(rows))
         ]
 
-    def _with_history(self, rows: list[_Row]) -> tuple[Observation, NDArray[np.bool_]]:
+    def _with_history(self, rows: list[Row]) -> tuple[Observation, NDArray[np.bool_]]:
         """Observations with a time axis (B, O, …), and which of them repeat the first; as `windows` gives them."""
         steps = [[row.step + offset for offset in self._offsets] for row in rows]
         views = [[row.history[max(step, 0)] for step in of_row] for row, of_row in zip(rows, steps, strict=True)]
         is_pad = np.array(steps) < 0  # (B, O)
         return _join(views, drop_time=len(self._offsets) == 1), is_pad
+
+
+def _agreeing(previous: list[PreviousChunk | None]) -> dict[str, Any]:
+    """What `predict` is told of previous chunks, where there is one: a policy that knows of none need not take them."""
+    return {"previous": previous} if any(previous) else {}
 
 
 def _limit(policy: Predictor, execution: Execution) -> int:

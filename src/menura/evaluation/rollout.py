@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +28,15 @@ class PlanSession(Protocol):
     def reset(self, rows: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None: ...
 
     def plan(self, obs: Mapping[str, Any], rows: Sequence[int]) -> list[Float32]: ...
+
+
+@runtime_checkable
+class MeasuringSession(Protocol):
+    """A session that measures something itself."""
+
+    def measures(self, row: int, steps: int) -> Mapping[str, float]:
+        """Of the row's episode, which ended after so many steps."""
+        ...
 
 
 def rollouts(
@@ -56,7 +66,9 @@ def rollouts(
         while outstanding:
             group = outstanding.popleft()
             replies = pool.receive(group.jobs)
-            yield from (reply for reply in replies.values() if isinstance(reply, EpisodeResult))
+            yield from (
+                _measured(session, slot, reply) for slot, reply in replies.items() if isinstance(reply, EpisodeResult)
+            )
             pool.send(group.next_jobs(replies))
             if group.jobs:
                 outstanding.append(group)
@@ -64,6 +76,12 @@ def rollouts(
         for group in outstanding:
             pool.receive(group.jobs)
         raise
+
+
+def _measured(session: PlanSession, slot: int, episode: EpisodeResult) -> EpisodeResult:
+    if not isinstance(session, MeasuringSession):
+        return episode
+    return replace(episode, measures={**episode.measures, **session.measures(slot, episode.steps)})
 
 
 class _Group:

@@ -10,6 +10,7 @@ import numpy as np
 
 from menura.data.episode import Float32
 from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.evaluation.latency_execution import DelayedExecution
 from menura.evaluation.messages import Description
 from menura.evaluation.rollout import PlanSession
 from menura.features import Features
@@ -48,11 +49,14 @@ class PolicySubject:
     one_plan = False
 
     def __init__(
-        self, policy: MetaPolicy | ServedPolicy, execution: Execution | None = None, exact: bool = False
+        self,
+        policy: MetaPolicy | ServedPolicy,
+        execution: Execution | DelayedExecution | None = None,
+        exact: bool = False,
     ) -> None:
         self.cameras = policy.required_cameras
         self.identity: dict[str, Any] = {"name": policy.name, "hash": policy.checkpoint_hash}
-        self.execution = _describe_execution(execution)
+        self.execution = _describe_execution(execution, policy.features.fps)
         self._policy, self._execution, self._exact = policy, execution, exact
 
     @property
@@ -66,14 +70,18 @@ class PolicySubject:
         refuse_missing_cameras(self.cameras, features)
 
     def session(self, num_envs: int, environment: Description) -> PlanSession:
+        if isinstance(self._execution, DelayedExecution):
+            return self._execution.session(self._policy, num_envs, environment, self._exact)
         session: PlanSession = self._policy.session(num_envs, execution=self._execution, exact=self._exact)
         return session
 
 
-def _describe_execution(execution: Execution | None) -> dict[str, Any]:
+def _describe_execution(execution: Execution | DelayedExecution | None, fps: float = 0.0) -> dict[str, Any]:
     """`{"name": "temporal_ensemble", "coefficient": 0.01}`; a policy's own `n_action_steps` is not repeated."""
     if execution is None:
         return {"name": "open_loop"}
+    if isinstance(execution, DelayedExecution):
+        return execution.describe(fps)
     name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(execution).__name__)
     settings = {key: value for key, value in dataclasses.asdict(execution).items() if value is not None}
     return {"name": name.lstrip("_"), **settings}
