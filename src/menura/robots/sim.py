@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from menura.envs.base import Observation, SimEnv
 from menura.envs.make import make_env
 from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation
 from menura.robots.sensing import STATE, TOLERANCE_S, Faults, Sensing
+from menura.robots.simulator import Simulator
 from menura.robots.stand_in import Commands, Connection, checked_action
 
 _log = logging.getLogger(__name__)
@@ -84,13 +85,12 @@ class SimRobot(Robot):
         if clock is not None:
             self.clock = clock
         config = load_env(env, project) if isinstance(env, str) else env
-        # Simulators draw in the thread that made them, so that one thread makes, steps and draws.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="simulator")
-        self._env: SimEnv = self._thread.submit(make_env, config, project).result()
-        self.features = self._env.features
-        self.name = self.features.robot or self._env.class_name
-        self.task = self._env.task
-        self.limits = _limits_of(self._env, limits)
+        self._simulator = Simulator(lambda: make_env(config, project))
+        env_made = self._simulator.env
+        self.features = env_made.features
+        self.name = self.features.robot or env_made.class_name
+        self.task = env_made.task
+        self.limits = _limits_of(env_made, limits)
         self._period_s = 1.0 / (self.features.fps * realtime_factor)
         self._sensing = Sensing((STATE, *self.features.cameras), faults)
         self._connection = Connection(self.name, faults)
@@ -98,16 +98,25 @@ class SimRobot(Robot):
         self._lock = threading.Lock()  # of what is sensed and commanded
         self._env_lock = threading.Lock()
         self._asking = threading.Lock()  # one at a time brings the simulation to the present
+        self._values: dict[str, Any] | None = None  # what is sensed now, since the first episode
+        self._stands_still = True
         self._running: Future[None] | None = None
         self._ends = threading.Event()
 
     def connect(self) -> None:
-        if not self._connection.is_open:
-            self._connection.open(self.clock.now())
+        """Begins an episode, where none is under way. One that is goes on; after `disconnect` the robot rests first."""
+        if self._connection.is_open:
+            return
+        self._connection.open(self.clock.now())
+        if self._values is None:
             self.reset()
+        elif self._stands_still:
+            self._go_on(None)
 
     def disconnect(self) -> None:
-        self._halt()
+        """Time stands still until it is connected again. (Where the connection was lost, it goes on.)"""
+        with self._asking:
+            self._halt()
         self._connection.close()
 
     def reset(self, seed: int | None = None) -> None:
@@ -115,18 +124,11 @@ class SimRobot(Robot):
         self._connection.check(self.clock.now())
         with self._asking:
             self._halt()
-            values = self._thread.submit(self._begin_episode, seed).result()
-            now_s = self.clock.now()
-            with self._lock:
-                self._commands.clear()
-                self._sensing.begin(now_s, values, seed=seed)
-            self._values, self._next_s = values, now_s
+            self._values = self._simulator.do(lambda: self._begin_episode(seed))
             self._success, self._over = False, False
             self.steps = 0
             self._slow = _Slowness(self.name)
-            if isinstance(self.clock, WallClock):
-                self._ends.clear()
-                self._running = self._thread.submit(self._run)
+            self._go_on(self._simulator.env.episode_seed)
 
     def get_observation(self) -> RobotObservation:
         now_s = self._arrive()
@@ -157,7 +159,7 @@ class SimRobot(Robot):
     def simulator(self) -> Iterator[SimEnv]:
         """The environment, which nobody steps meanwhile: for experts, which read its state."""
         with self._env_lock:
-            yield self._env
+            yield self._simulator.env
 
     # Time passes.
 
@@ -167,10 +169,22 @@ class SimRobot(Robot):
         with self._asking:
             if self._running is None:
                 while self._next_s + self._period_s <= now_s + TOLERANCE_S:
-                    self._thread.submit(self._cycle).result()
+                    self._simulator.do(self._cycle)
             elif self._running.done() and (error := self._running.exception()) is not None:
                 raise RobotError(f"{self.name}: the simulator failed with {type(error).__name__}: {error}") from error
         return now_s
+
+    def _go_on(self, seed: int | None) -> None:
+        """Time passes, from now; with a seed, that of an episode, what is injected is determined anew."""
+        now_s = self.clock.now()
+        self._stands_still = False
+        with self._lock:
+            self._commands.clear()
+            self._sensing.begin(now_s, self._sensed(), seed=seed)
+        self._next_s = now_s
+        if isinstance(self.clock, WallClock):
+            self._ends.clear()
+            self._running = self._simulator.submit(self._run)
 
     def _run(self) -> None:
         """Real time, in the simulator's thread, until the episode or the program ends."""
@@ -179,6 +193,7 @@ class SimRobot(Robot):
             self._cycle()
 
     def _halt(self) -> None:
+        self._stands_still = True
         if self._running is not None:
             self._ends.set()
             self._running.exception()  # waits; a failure has been told, or does not matter any more
@@ -196,16 +211,20 @@ class SimRobot(Robot):
         self._slow.add(self._period_s, max(ready_s - self._next_s, self._period_s))
         self._next_s = max(end_s, ready_s)
         with self._lock:
-            self._sensing.capture(self._next_s, self._values)
+            self._sensing.capture(self._next_s, self._sensed())
 
     def _begin_episode(self, seed: int | None) -> dict[str, Any]:
         with self._env_lock:
-            observation, _ = self._env.reset(seed=seed)
-        return _sensed(observation)
+            observation, _ = self._simulator.env.reset(seed=seed)
+        return _streams(observation)
+
+    def _sensed(self) -> dict[str, Any]:
+        assert self._values is not None  # an episode was begun
+        return self._values
 
     def _step(self, command: Float32) -> None:
-        observation, _, terminated, truncated, info = self._env.step(command)
-        self._values = _sensed(observation)
+        observation, _, terminated, truncated, info = self._simulator.env.step(command)
+        self._values = _streams(observation)
         self.steps += 1
         self._success = bool(info["success"])
         self._over = terminated or truncated
@@ -233,7 +252,7 @@ class _Slowness:
             )
 
 
-def _sensed(observation: Observation) -> dict[str, Any]:
+def _streams(observation: Observation) -> dict[str, Any]:
     return {STATE: observation["state"], **observation["images"]}
 
 
