@@ -13,11 +13,11 @@ help:
 	@echo "make lint types the other two checks of .ci/run"
 	@echo "make bench      every benchmark, one JSON line each"
 
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt requirements-peers.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Menura needs Python 3.10 to 3.13, this is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing. Install it: apt-get install -y python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.txt --requirement requirements-peers.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
@@ -67,7 +67,7 @@ bench: install
 # labmaze has no wheel for Python 3.13; only dm_control's mazes need it, which nothing here does. evdev must be compiled;
 # only robosuite's keyboard and space mouse need it.
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.10 --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links
-LIGHT = $(foreach extra,metaworld aloha pusht gymnasium_robotics tensorboard zarr ray peft diffusers bitsandbytes dev,--extra $(extra))
+LIGHT = $(foreach extra,metaworld aloha pusht gymnasium_robotics tensorboard zarr zmq ray peft diffusers bitsandbytes dev,--extra $(extra))
 HEAVY = $(foreach extra,panda_gym robosuite dm_control,--extra $(extra))
 lock:
 	{ grep '^#' requirements.txt; \
