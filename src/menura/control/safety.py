@@ -109,7 +109,7 @@ class Safety:
         self.begin(None)
 
     def begin(self, state: Float32 | None) -> None:
-        """A new episode: nothing was sent yet, and `state` (D,) was measured. None: nothing was.
+        """A new episode: nothing was sent yet, and `state` (D,) was measured just now. None: nothing was.
 
         Raises:
             RobotError: the robot stands further outside its limits than one step.
@@ -124,12 +124,7 @@ class Safety:
         self._compare_with(self._bounds.start(self._last, self.control_period_s).astype(np.float32))
 
     def observe(self, state: Float32, captured_s: float) -> None:
-        """A newer state (D,), captured at `captured_s`: where differences lead is counted from there.
-
-        Until something is sent it is also what the first command is compared with, as `begin` says.
-        """
-        if not self._sent:
-            self.begin(state)
+        """A newer state (D,), captured at `captured_s`: where differences lead is counted from there."""
         if self._workspace is not None:
             self._workspace.observe(state, captured_s)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from menura.chunks import ActionChunk
-from menura.control.controllers.base import Command
+from menura.control.controllers.base import TOLERANCE_S, Command
 from menura.control.controllers.newest import Newest
 from menura.errors import ContractError
 from menura.features import Features
@@ -34,7 +34,7 @@ class OldestFirst(Newest):
         return True
 
     def command(self, now_s: float) -> Command | None:
-        if self._waiting is not None and now_s >= self._switch_s(now_s):
+        if self._waiting is not None and now_s >= self._switch_s(now_s) - TOLERANCE_S:
             self._start(self._waiting, now_s)
             self._waiting = None
         return super().command(now_s)
