@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import psutil
 import torch
 
-from rollouts import CAMERAS, ENVIRONMENTS, small_policy
+from rollouts import ENVIRONMENTS, environment, small_policy
 
 
 def run() -> None:
@@ -37,10 +37,7 @@ def run() -> None:
     from menura.evaluation.subjects import PolicySubject
     from menura.features import Features
 
-    env = ENVIRONMENTS[options.env]
-    env["args"]["max_episode_steps"] = options.steps
-    if options.camera:
-        env["args"]["cameras"] = {CAMERAS[options.env]: [84, 84]}
+    env = environment(options.env, options.steps, options.camera)
     with open_pool(env, num_envs=options.num_envs) as pool:
         description = pool.describe()
         subject = PolicySubject(small_policy(Features.from_dict(description.features)))

@@ -22,15 +22,21 @@ import numpy as np
 
 from menura.evaluation.child import Child
 
-ENVIRONMENTS = {
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "metaworld": {"class": "MetaWorld", "args": {"task": "button-press-topdown"}},
     "panda_gym": {"class": "PandaGym", "args": {"task": "reach"}},
     "aloha": {"class": "Aloha", "args": {"task": "transfer_cube"}},
 }
-
-
 CAMERAS = {"metaworld": "view", "panda_gym": "view", "aloha": "top"}
 CHUNK = 8
+
+
+def environment(name: str, steps: int, camera: bool) -> dict[str, Any]:
+    """`{class, args}` of one of `ENVIRONMENTS`: episodes of `steps`, one camera of 84 x 84 or none."""
+    args = {**ENVIRONMENTS[name]["args"], "max_episode_steps": steps}
+    if camera:
+        args["cameras"] = {CAMERAS[name]: [84, 84]}
+    return {**ENVIRONMENTS[name], "args": args}
 
 
 def main(descriptor: int) -> None:
@@ -96,10 +102,7 @@ def run() -> None:
     from menura.features import Features
 
     torch.set_num_threads(1)
-    env = ENVIRONMENTS[options.env]
-    env["args"]["max_episode_steps"] = options.steps
-    if options.camera:
-        env["args"]["cameras"] = {CAMERAS[options.env]: [84, 84]}
+    env = environment(options.env, options.steps, options.camera)
     shares = [list(range(first, options.episodes, options.workers)) for first in range(options.workers)]
     bare = [Child("rollouts", f"bare process {number}", env) for number in range(options.workers)]
     rates: dict[str, list[float]] = {"bare": [], "rollouts": []}

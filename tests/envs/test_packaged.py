@@ -1,14 +1,14 @@
 """Every environment that comes with Menura, as its YAML has it: resets, steps, renders, closes; and does the same in
 any number of processes, to the last bit.
 
-Those whose package is not installed are skipped, with their reason. One YAML of each package is tried always; the
-others are `slow`.
+Those whose package is not installed are skipped, with their reason. One YAML of each package is tried always, two also
+in several processes; the others are `slow`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,13 @@ PACKAGES = {
 STEPS = 6
 
 
-def cases() -> Iterator[Any]:
+def cases(classes: Container[str] = PACKAGES) -> Iterator[Any]:
+    """All YAMLs; the first of each of `classes` is not slow."""
     tried: set[str] = set()
     for file in FILES:
         class_ = load_env(file).class_
-        yield pytest.param(file.stem, id=file.stem, marks=[pytest.mark.slow] if class_ in tried else [])
+        always = class_ in classes and class_ not in tried
+        yield pytest.param(file.stem, id=file.stem, marks=[] if always else [pytest.mark.slow])
         tried.add(class_)
 
 
@@ -139,8 +141,7 @@ class Reflex:
         return [np.repeat(middle(*self._bounds, 0.02 * np.sin(10 * s))[None], 3, axis=0) for s in seen]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("env", cases(), indirect=True)
+@pytest.mark.parametrize("env", cases({"Aloha", "MetaWorld"}), indirect=True)
 def test_the_number_of_processes_changes_nothing(env: dict[str, Any]) -> None:
     made = make_env(env)
     cameras = tuple(made.features.cameras)
@@ -154,3 +155,19 @@ def test_the_number_of_processes_changes_nothing(env: dict[str, Any]) -> None:
         seen.append(policy.seen)
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert seen[0] == seen[1] == seen[2]
+    assert_complete(results.protocol, cameras)
+
+
+def assert_complete(protocol: Mapping[str, Any], cameras: tuple[str, ...]) -> None:
+    """Everything that shapes a success rate, but for the policy, is said."""
+    environment = protocol["environment"]
+    assert environment["versions"]
+    assert environment["success_rule"]
+    assert environment["max_episode_steps"] == STEPS
+    features = Features.from_dict(environment["features"])
+    assert features.control_space in ("joint", "ee")
+    assert features.control_type in ("abs", "delta")
+    assert features.fps > 0
+    assert tuple(features.cameras) == cameras
+    assert (protocol["episodes"], protocol["seeds"]["first"]) == (5, 100)
+    assert {"execution", "stop_at_success", "success"} < protocol.keys()
