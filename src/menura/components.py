@@ -102,6 +102,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "LeRobotRobot": "menura.robots.lerobot:LeRobotRobot",
         "PyBulletJoints": "menura.robots.pybullet:PyBulletJoints",
         "PyBulletEndEffector": "menura.robots.pybullet:PyBulletEndEffector",
+        "Ros2Robot": "menura.robots.ros2:Ros2Robot",
     },
     "teleop": {
         "Keyboard": "menura.teleop.keyboard:Keyboard",

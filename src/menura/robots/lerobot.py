@@ -17,6 +17,7 @@ import numpy as np
 from menura.features import CameraFeature, ControlSpace, ControlType, Features
 from menura.robots import lerobot_devices as devices
 from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation, UInt8
+from menura.robots.driver import driver_errors
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -109,7 +110,7 @@ class LeRobotRobot(Robot):
         asked_s = self.clock.now()
         cameras = devices.cameras_of(self._device)
         before = {name: getattr(cameras.get(name), "latest_timestamp", None) for name in self.features.cameras}
-        with self._bus, devices.driver_errors(f"{self.name}: it cannot be read"):
+        with self._bus, driver_errors(f"{self.name}: it cannot be read"):
             reading = self._device.get_observation()
         if self._newest is not None and reading is self._newest[0]:
             return self._newest[1]
@@ -137,7 +138,7 @@ class LeRobotRobot(Robot):
         if action.shape != (len(names),):
             raise RobotError(f"{self.name}: expected an action of shape ({len(names)},), got {action.shape}.")
         command = dict(zip(names, self.limits.clip(action).tolist(), strict=True))
-        with self._bus, devices.driver_errors(f"{self.name}: it took no action"):
+        with self._bus, driver_errors(f"{self.name}: it took no action"):
             sent = self._device.send_action(command)
         return self._numbers(sent, names, "action sent")
 

@@ -10,8 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from types import ModuleType
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from menura.errors import did_you_mean
 from menura.features import VectorFeature
 from menura.robots.base import RobotError
+from menura.robots.driver import driver_errors
 
 Kind = Literal["robot", "teleoperator"]
 
@@ -114,17 +114,6 @@ def release(device: Any, what: str) -> None:
         raise RobotError(
             f"{what}: it could not be let go of: {' '.join(dict.fromkeys(failures))} Cut its power before touching it."
         )
-
-
-@contextmanager
-def driver_errors(what: str) -> Iterator[None]:
-    """Whatever a driver raises, as a RobotError that says what was being done."""
-    try:
-        yield
-    except RobotError:
-        raise
-    except Exception as error:  # a driver of other people may raise anything
-        raise RobotError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def number_names(features: Mapping[str, Any]) -> tuple[str, ...]:

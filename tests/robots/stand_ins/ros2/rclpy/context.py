@@ -1,0 +1,5 @@
+class Context:
+    _ok = False
+
+    def ok(self):
+        return self._ok
