@@ -22,7 +22,7 @@ FILES = sorted(
     if file.parent.name != "keys"  # read by the server alone, which has its own tests of them
 )
 # Below these, keys are the user's own words (names of cameras) or checked by their owner (a vision model's settings).
-FREE = {"cameras", "model", "action", "state", "limits", "keys", "device", "args.robot"}
+FREE = {"cameras", "model", "action", "state", "limits", "keys"}
 
 
 def keys(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -58,18 +58,27 @@ def test_a_typo_of_any_key_is_told_with_what_was_meant(file: Path, tmp_path: Pat
     tried = 0
     for path in keys(tree):
         written = with_typo(tree, path)
-        if kind not in ("task", *DEVICES):
+        if kind in DEVICES:
+            path = (kind, *path)
+        elif kind != "task":
             written = {"policy": "mlp", kind: written} if kind != "policy" else {"policy": written}
             path = (kind, *path)
         task.write_text(yaml.safe_dump(written, sort_keys=False))
         with pytest.raises(ConfigError) as caught:
-            load_task(task, project=project)
+            DEVICES[kind](written, project=project) if kind in DEVICES else load_task(task, project=project)
         key, wrong = str(path[-1]), ".".join([*map(str, path[:-1]), misspelt(str(path[-1]))])
         assert any(
             problem.startswith(f"{wrong}: ") and f"did you mean {key}?" in problem for problem in caught.value.problems
         ), f"{wrong}: {caught.value}"
         tried += 1
     assert tried > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(file.parent.name, file.stem) for file in FILES if file.parent.name in DEVICES]
+)
+def test_every_robot_teleoperator_and_controller_is_found_by_its_name(kind: str, name: str) -> None:
+    assert DEVICES[kind](name).class_
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES if file.parent.name == "env"])

@@ -60,9 +60,12 @@ def component_places(tree: Tree) -> Iterator[Place]:
 
 def _within(kind: str, value: dict[str, Any]) -> Iterator[Place]:
     """The component that is an argument of another one: a simulated robot's environment, the expert that takes over."""
-    args = value.get("args")
-    inner = {"robot": "env", "teleop": "expert"}.get(kind)
-    if inner is not None and isinstance(args, dict) and isinstance(args.get(inner), dict) and "class" in args[inner]:
+    args, inner = value.get("args"), {"robot": "env", "teleop": "expert"}.get(kind)
+    if inner is None or not isinstance(args, dict) or not isinstance(args.get(inner), dict):
+        return
+    if any(
+        nearest(str(key), ("class", "args")) for key in args[inner]
+    ):  # misspelt too; not some mapping of a user's own
         yield Place(inner, (kind, "args", inner), args[inner])
 
 

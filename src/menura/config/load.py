@@ -19,7 +19,7 @@ from menura.config.normalization import choose_normalization
 from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
 from menura.config.overrides import apply, parse_overrides
 from menura.config.resolved import ResolvedTask
-from menura.config.schema import EnvConfig, Section, TaskConfig
+from menura.config.schema import ComponentConfig, EnvConfig, Section, TaskConfig
 from menura.config.sections import Composer, find_task, project_of
 from menura.config.training import check_training, choose_length
 from menura.config.yaml_tree import read_yaml, told
@@ -101,6 +101,9 @@ def load_section(
     if problems:
         raise problems.error()
     config = _validated(model, tree, (kind,), problems)
+    for place in component_places(tree):
+        if len(place.path) > 1:  # of a component's arguments
+            _validated(EnvConfig if place.kind == "env" else ComponentConfig, tree, place.path, problems)
     check_components(tree, problems, KINDS)
     if config is None or problems:
         raise problems.error()
