@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from menura.checkpoint import merge_checkpoint
     from menura.conformance import check_run
+    from menura.control.run import control
     from menura.conversion import convert
     from menura.evaluation.collect import collect, collect_tasks
     from menura.evaluation.compare import compare
     from menura.evaluation.evaluate import evaluate
+    from menura.evaluation.latency_sweep import latency_sweep
     from menura.evaluation.replay import replay
     from menura.evaluation.suite import evaluate_tasks
     from menura.policies.check import check_policy
@@ -27,9 +29,11 @@ __all__ = [
     "collect",
     "collect_tasks",
     "compare",
+    "control",
     "convert",
     "evaluate",
     "evaluate_tasks",
+    "latency_sweep",
     "merge_checkpoint",
     "new_policy",
     "preflight",
@@ -45,9 +49,11 @@ _HOMES = {
     "collect": "menura.evaluation.collect",
     "collect_tasks": "menura.evaluation.collect",
     "compare": "menura.evaluation.compare",
+    "control": "menura.control.run",
     "convert": "menura.conversion",
     "evaluate": "menura.evaluation.evaluate",
     "evaluate_tasks": "menura.evaluation.suite",
+    "latency_sweep": "menura.evaluation.latency_sweep",
     "merge_checkpoint": "menura.checkpoint",
     "new_policy": "menura.policies.new",
     "preflight": "menura.preflight",

@@ -17,6 +17,7 @@ from menura.cli import (
     collect,
     compare,
     config,
+    control,
     convert,
     data,
     eval,
@@ -104,6 +105,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(new.app, name="new")
 app.command("config")(config.config)
 app.command("serve")(serve.serve)
+app.command("control")(control.control)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -21,18 +21,17 @@ SECTIONS = (
     "collect",
     "data",
 )
-# `eval` reads the task of a run, whose policy is made already: only these sections have an effect, value by value.
-RUN_COMMAND = "eval"
-RUN_SECTIONS = ("env", "evaluation")
+# Commands of a policy that is made already: only these sections have an effect, value by value.
+RUN_COMMANDS = {"eval": ("env", "evaluation"), "control": ("robot", "controller", "teleop")}
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words for typer, and the overrides: `--a.b v`, `--a.b=v`, `--policy act`.
 
-    Only commands that read a task take overrides, and `eval` those of an evaluation; other such words are left, and
-    typer refuses them.
+    Only commands that read a task take overrides, `eval` those of an evaluation and `control` those of what drives;
+    other such words are left, and typer refuses them.
     """
-    if not words or words[0] not in (*TASK_COMMANDS, RUN_COMMAND):
+    if not words or words[0] not in (*TASK_COMMANDS, *RUN_COMMANDS):
         return [_underscored(word) for word in words], []
     rest: list[str] = []
     overrides: list[str] = []
@@ -41,7 +40,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         if word == "--":
             return [*rest, word, *left], overrides
-        if not _is_override(word, of_run=words[0] == RUN_COMMAND):
+        if not _is_override(word, RUN_COMMANDS.get(words[0])):
             rest.append(_underscored(word))
             continue
         overrides.append(word)
@@ -60,21 +59,21 @@ def meant_overrides(option: str, command: str | None) -> list[str]:
         name: list(getattr(field.annotation, "model_fields", ())) for name, field in TaskConfig.model_fields.items()
     }
     keys["training"] = [*training_fields(), *OWN_KEYS]
-    sections = RUN_SECTIONS if command == RUN_COMMAND else SECTIONS if command in TASK_COMMANDS else ()
-    return [f"--{section}.{key}" for section in sections if key in keys[section]]
+    sections = RUN_COMMANDS.get(command or "", SECTIONS if command in TASK_COMMANDS else ())
+    return [f"--{section}.{key}" for section in sections if key in keys.get(section, ())]
 
 
 def _is_option(word: str) -> bool:
     return word.startswith("--") and word[2:3].isalpha()
 
 
-def _is_override(word: str, *, of_run: bool) -> bool:
+def _is_override(word: str, sections_of_run: tuple[str, ...] | None) -> bool:
     if not _is_option(word):
         return False
     name = word.removeprefix("--").partition("=")[0]
     section, dot, _ = name.partition(".")
-    if of_run:
-        return bool(dot) and section in RUN_SECTIONS
+    if sections_of_run is not None:
+        return bool(dot) and section in sections_of_run
     return bool(dot) or name.replace("-", "_") in SECTIONS
 
 
