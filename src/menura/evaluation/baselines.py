@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from menura.evaluation.latency_execution import DelayedExecution
 from menura.evaluation.pool import WorkerPool
 from menura.evaluation.results import Results
 from menura.evaluation.runner import run_episodes
@@ -27,7 +28,7 @@ def with_baselines(
     pool: WorkerPool | RayCells,
     *,
     blind: MetaPolicy | None,
-    execution: Execution | None = None,
+    execution: Execution | DelayedExecution | None = None,
     exact: bool = False,
     output_dir: Path | None = None,
     title: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -72,6 +72,61 @@ def line_chart(points: Sequence[Point], label: str, *, percent: bool = False) ->
             parts.append(f'<circle class="dot" cx="{at}" cy="{y(point.value):.1f}" r="3.5"/>')
     body = "".join(parts)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+
+
+#: Told apart by those who do not see all colours, on white and on black (Okabe and Ito 2008).
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+_CURVES_HEIGHT, _LEGEND = 320, 190
+_STYLE = (
+    "<style>.curves-chart text{font:13px system-ui,sans-serif;fill:#62666d}"
+    ".curves-chart .grid{stroke:#8888;stroke-width:.6}"
+    "@media (prefers-color-scheme: dark){.curves-chart text{fill:#9ba0a8}}</style>"
+)
+
+
+def rates_chart(curves: Mapping[str, Sequence[Point]], label: str, axis: str) -> str:
+    """A whole `<svg>` file of several curves of shares from 0 to 1, with their intervals; looks the same in a page.
+
+    Args:
+        curves: name -> its points, in the order of the legend.
+        label: what it shows, in words, for those who do not see it.
+        axis: what the steps are, with their unit.
+    """
+    steps = sorted({point.step for points in curves.values() for point in points})
+    left, bottom, right = _LEFT, _CURVES_HEIGHT - 48, _WIDTH - _RIGHT
+    span = (steps[-1] - steps[0]) or 1 if steps else 1
+
+    def x(step: float) -> float:
+        return left + 12 + (right - left - 24) * (step - steps[0]) / span
+
+    def y(value: float) -> float:
+        return bottom - (bottom - _TOP) * value
+
+    parts = [_STYLE]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
+        parts.append(f'<text x="{left - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
+    parts += [f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{step:g}</text>' for step in steps]
+    parts.append(f'<text x="{(left + right) / 2:.1f}" y="{bottom + 40}" text-anchor="middle">{escape(axis)}</text>')
+    for number, (name, points) in enumerate(curves.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        aside = 3.0 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
+        path = " ".join(f"{x(point.step) + aside:.1f},{y(point.value):.1f}" for point in points)
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>')
+        for point in points:
+            at, low, high = f"{x(point.step) + aside:.1f}", point.low, point.high
+            if low is not None and high is not None:
+                ends = f'y1="{y(low):.1f}" y2="{y(high):.1f}"'
+                parts.append(f'<line x1="{at}" x2="{at}" {ends} stroke="{colour}" stroke-width="1.5" opacity="0.5"/>')
+            parts.append(f'<circle cx="{at}" cy="{y(point.value):.1f}" r="3.5" fill="{colour}"/>')
+        row = _TOP + 14 + 22 * number
+        parts.append(f'<path d="M{_WIDTH} {row}h22" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{_WIDTH + 30}" y="{row + 4}">{escape(name)}</text>')
+    size = f'viewBox="0 0 {_WIDTH + _LEGEND} {_CURVES_HEIGHT}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="curves-chart" {size} role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
 
 
 def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from menura.config import EvaluationConfig, split_section
 from menura.envs.perturbation import Perturbation
 from menura.errors import ConfigError
 from menura.evaluation.baselines import blind_run_of
+from menura.evaluation.latency_execution import DelayedExecution, suffix_of
 from menura.evaluation.policy import evaluate_policy
 from menura.evaluation.progress import EpisodeTable
 from menura.evaluation.report import Section, write_report
@@ -40,7 +41,7 @@ def evaluate(
     num_workers: int | None = None,
     videos: int | Literal["all"] | None = None,
     video_fps: float | None = None,
-    execution: Execution | None = None,
+    execution: Execution | DelayedExecution | None = None,
     exact: bool | None = None,
     stop_at_success: bool = True,
     resume: bool = False,
@@ -74,6 +75,7 @@ def evaluate(
             the most, by default as many as any success rate takes (`most_episodes`).
         against: results of another policy on the same seeds, or where they are: stop when this one is shown to be
             better or worse. `episodes` is then the most; both it and `seed` are the other's by default.
+        execution: how chunks are executed; a `DelayedExecution`, of answers that take time, in virtual time.
         dataset: whose statistics hold in the environment, of a run trained on several datasets.
         overrides: of the task, as on the command line: `env.args.max_episode_steps=400`; of an environment that is
             named by `env`, only such values.
@@ -92,13 +94,15 @@ def evaluate(
     """
     if dataset is not None and (not isinstance(model, (str, Path)) or model in AUDITS):
         raise ConfigError(f"evaluate: expected a dataset only for a policy that is loaded here, got {dataset!r}.")
+    if isinstance(execution, DelayedExecution) and (model in AUDITS or isinstance(model, AuditActions)):
+        raise ConfigError(f"latency: expected a policy whose answers can be late, got {model}, which acts unasked.")
     asked = Request.of(model, env, overrides, project)
     run, task, project = asked.run, asked.task, asked.project
     perturbation = Perturbation.of(perturb) if perturb else None
     videos = 0 if ray is not None and videos is None else videos
     config = task.config.evaluation if task is not None else EvaluationConfig()
     if output_dir is None:
-        output_dir = default_output_dir(model, env)
+        output_dir = default_output_dir(model, env, suffix=suffix_of(execution))
     if blind is None and baselines and run is not None:
         blind = blind_run_of(run)
     loading = {
@@ -177,6 +181,14 @@ def _execution(config: EvaluationConfig) -> Execution | None:
     return TemporalEnsemble(config.ensemble_coefficient)
 
 
+def _words_of(execution: Mapping[str, Any]) -> list[str]:
+    """Of the command line, what a protocol says of latency."""
+    if execution["name"] != "delayed":
+        return []
+    words = ["--latency", execution["latency"], "--controller", execution["controller"]]
+    return [*words, "--control_hz", f"{execution['control_hz']:g}"]
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -196,6 +208,7 @@ def _command(
     elif results.stopping is not None and "half_width" in results.stopping:
         words += ["--until_ci", f"{results.stopping['half_width']:g}"]
     words += ["--num_envs", str(results.run["num_envs"])]
+    words += _words_of(results.protocol["execution"])
     for name in results.perturbed:
         for change in name.split(", "):
             words += ["--perturb", change]

@@ -75,3 +75,8 @@ class DelayedExecution:
         from menura.evaluation.latency_session import LatencySession
 
         return LatencySession(policy, self, num_envs, environment.max_episode_steps, exact)
+
+
+def suffix_of(execution: object) -> str:
+    """Of the directory of an evaluation, so that one with latency does not take the place of the one without."""
+    return "latency" if isinstance(execution, DelayedExecution) else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from menura.config.schema import EnvConfig
 from menura.envs.perturbation import Perturbation
 from menura.evaluation.baselines import with_baselines
+from menura.evaluation.latency_execution import DelayedExecution
 from menura.evaluation.pool import WorkerPool
 from menura.evaluation.progress import EpisodeTable
 from menura.evaluation.results import Results
@@ -35,7 +36,7 @@ def evaluate_policy(
     output_dir: str | Path | None = None,
     videos: int | Literal["all"] | None = None,
     video_fps: float = 10,
-    execution: Execution | None = None,
+    execution: Execution | DelayedExecution | None = None,
     exact: bool = False,
     stop_at_success: bool = True,
     resume: bool = False,
@@ -64,7 +65,7 @@ def evaluate_policy(
         videos: how many of the first episodes are filmed; None films all where the environment can be drawn, and
             says so where it cannot.
         video_fps: frames per second of the videos, which play in real time.
-        execution: `OpenLoop()` by default, or `TemporalEnsemble(coefficient)`.
+        execution: `OpenLoop()` by default, or `TemporalEnsemble(coefficient)`; or a `DelayedExecution`.
         stop_at_success: end an episode at its first successful step; success is "at any step" either way.
         resume: keep the finished episodes of an interrupted evaluation in `output_dir`.
         stop: ends the evaluation when its question is answered (`menura.evaluation.sequential`).

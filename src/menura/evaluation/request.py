@@ -71,12 +71,16 @@ def run_of(model: object) -> Path | None:
     return Path(model)
 
 
-def default_output_dir(model: object, env: Env, tasks: str | Sequence[str] | None = None) -> Path | None:
-    """Where an evaluation is written by default: `<run>/evaluation[-<environment>][-<tasks>]`; without run nowhere."""
+def default_output_dir(
+    model: object, env: Env, tasks: str | Sequence[str] | None = None, suffix: str = ""
+) -> Path | None:
+    """Where an evaluation is written by default: `<run>/evaluation[-<environment>][-<suffix>][-<tasks>]`; without run
+    nowhere."""
     run = run_of(model)
     if run is None:
         return None
     name = "evaluation" if env is None else f"evaluation-{_name_of(env)}"
+    name += f"-{suffix}" if suffix else ""
     if tasks is not None:
         name += "-" + (tasks.replace(",", "+") if isinstance(tasks, str) else "+".join(tasks))[:100]
     return run / name

@@ -10,6 +10,7 @@ from menura.config import split_section
 from menura.envs.suites import tasks_of, with_task
 from menura.errors import DataError
 from menura.evaluation.evaluate import REPORT_FILE, evaluate
+from menura.evaluation.latency_execution import suffix_of
 from menura.evaluation.progress import EpisodeTable
 from menura.evaluation.report import Section, write_report
 from menura.evaluation.request import Env, Request, default_output_dir
@@ -57,7 +58,8 @@ def evaluate_tasks(
     asked = Request.of(model, env, overrides, project)
     base, project = as_mapping(asked.env), asked.project
     names = tasks_of(base, tasks, project)
-    directory = Path(output_dir) if output_dir is not None else default_output_dir(model, env, tasks)
+    suffix = suffix_of(settings.get("execution"))
+    directory = Path(output_dir) if output_dir is not None else default_output_dir(model, env, tasks, suffix)
     _, others = split_section(overrides, "env")
     found: dict[str, Results] = {}
     baselines = _baselines(against, names)
