@@ -24,7 +24,7 @@ from menura.serving.codec import CodecError
 MAX_CONTAINERS = 10_000
 _MAX_VALUES = 2**20
 _MAX_HEADER = 1000
-_KINDS = "biufU"  # truth values, numbers, text
+_KINDS = "biuf"  # truth values and numbers
 
 
 def pack(value: Any) -> bytes:

@@ -108,7 +108,11 @@ def read(body: bytes) -> dict[str, Any]:
 
 
 def _picture(value: Any, where: str) -> Any:
-    return _bytes(value, where) if isinstance(value, str) else _value(value, where)
+    if isinstance(value, str):
+        return _bytes(value, where)
+    picture = _value(value, where)
+    whole = isinstance(value, list) and picture.dtype.kind in "iu" and picture.size
+    return picture.astype(np.uint8) if whole and picture.min() >= 0 and picture.max() <= 255 else picture
 
 
 def _value(value: Any, where: str) -> Any:

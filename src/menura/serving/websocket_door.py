@@ -173,7 +173,7 @@ class _Connection:
 def _since(arrived: float, message: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The message with what is left of its deadline, which counts from its arrival."""
     deadline = message.get("deadline_ms")
-    if type(deadline) not in (int, float) or not deadline > 0:
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
         return message  # none, or one that the engine refuses
     return {**message, "deadline_ms": max(deadline - (time.perf_counter() - arrived) * 1e3, 1e-3)}
 

@@ -247,8 +247,8 @@ def _row(modality: str, name: Any, value: Any, batched: bool) -> Any:
 
 def _text(name: Any, value: Any) -> str:
     """The one text of a text, or of nested lists of one."""
-    given = value.tolist() if isinstance(value, np.ndarray) else value
-    while isinstance(given, (list, tuple)) and len(given) == 1:
+    given = value
+    while isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, str):
         raise RequestRefused(f"{str(name)[:40]}: expected one text, got {type(given).__name__}.")
