@@ -206,9 +206,8 @@ class Safety:
             limited[places] = inside
         safe: Float32 = limited.astype(np.float32)
         for index, places in enumerate(self._turns.places):
-            safe[places], reason = self._turned(index, action, float(allowed[places].min()), cause)
-            if reason is not None:
-                reasons.append(reason)
+            safe[places], why = self._turned(index, action, float(allowed[places].min()), cause)
+            reasons += why
         return safe, list(dict.fromkeys(reasons))
 
     def _allowed(self, now_s: float) -> tuple[Float64, str]:
@@ -222,18 +221,18 @@ class Safety:
             return allowed * (running_s / self.slow_start_s), "slow_start"
         return allowed, "step"
 
-    def _turned(self, index: int, action: Float32, allowed_rad: float, cause: str) -> tuple[Float32, str | None]:
+    def _turned(self, index: int, action: Float32, allowed_rad: float, cause: str) -> tuple[Float32, list[str]]:
         """The numbers of one rotation of what is sent, and why they are not those asked for."""
         places = self._turns.places[index]
-        turn, before, reason = self._turns.one(index, action), self._last_turns[index], None
+        turn, before, reasons = self._turns.one(index, action), self._last_turns[index], []
         if before is not None and (far := angle(before, turn)) > allowed_rad + _TOLERANCE_RAD:
-            turn, reason = between(before, turn, allowed_rad / far), cause
+            turn, reasons = between(before, turn, allowed_rad / far), [cause]
         numbers = self._turns.numbers_of(index, turn)
         clipped = np.clip(numbers, self._bounds.low[places], self._bounds.high[places]).astype(np.float32)
         if (clipped == numbers).all():
-            return numbers, reason
+            return numbers, reasons
         safe = self._last.copy()
         safe[places] = clipped
         if before is not None and angle(before, self._turns.one(index, safe)) > allowed_rad + _TOLERANCE_RAD:
-            return self._last[places], "range"
-        return clipped, "range"
+            clipped = self._last[places]
+        return clipped, [*reasons, "range"]
