@@ -107,6 +107,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "teleop": {
         "Keyboard": "menura.teleop.keyboard:Keyboard",
         "ExpertTakeover": "menura.teleop.expert:ExpertTakeover",
+        "LeRobotTeleoperator": "menura.teleop.lerobot:LeRobotTeleoperator",
     },
     "controller": {
         "Newest": "menura.control.controllers.newest:Newest",
@@ -279,7 +280,7 @@ def look_up(
 
 
 def build(kind: str, config: Configured | Mapping[str, Any], project: Path | None = None) -> Any:
-    """The object that `{class: …, args: …}` describes. A constructor with an argument `project` is told it.
+    """The object that `{class: …, args: …}` describes. A constructor with an argument `project`, which has a default, is told it.
 
     Raises:
         ConfigError, ComponentError: as `look_up`, and what importing and building it raises.
