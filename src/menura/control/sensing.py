@@ -20,7 +20,7 @@ _AHEAD_S = 1e-3
 _GOODBYE_S = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """An observation that the loop may act on.
 
