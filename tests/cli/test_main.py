@@ -186,7 +186,7 @@ def test_what_does_not_exist_is_refused_before_torch(project: Path, words: tuple
         ),
         (("config", "good", "--seed=3"), "(Possible options: --collect.seed, --evaluation.seed, --training.seed)"),
         (("eval", "-m", "run", "--exact=1"), "No such option: --exact (Possible options: --evaluation.exact)"),
-        (("serve", "-m", "run", "--max_steps=1"), "No such option: --max_steps\n"),
+        (("compare", "a", "b", "--max_steps=1"), "No such option: --max_steps\n"),
     ],
 )
 def test_a_wrong_option(project: Path, words: tuple[str, ...], message: str) -> None:
