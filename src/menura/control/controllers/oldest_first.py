@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from menura.chunks import ActionChunk
 from menura.control.controllers.base import TOLERANCE_S, Command
 from menura.control.controllers.newest import Newest
@@ -28,26 +30,25 @@ class OldestFirst(Newest):
     def begin(self, features: Features, control_period_s: float) -> None:
         super().begin(features, control_period_s)
         self._waiting: ActionChunk | None = None
+        self._waiting_since_s = 0.0
+        self._leave_s = -math.inf  # when the chunk under way may be left
 
     def _take(self, chunk: ActionChunk, now_s: float) -> bool:
-        self._waiting = chunk
+        self._waiting, self._waiting_since_s = chunk, now_s
         return True
 
     def command(self, now_s: float) -> Command | None:
-        if self._waiting is not None and now_s >= self._switch_s(now_s) - TOLERANCE_S:
+        if self._waiting is not None and now_s >= self._leave_s - TOLERANCE_S:
             self._start(self._waiting, now_s)
+            self._leave_s = now_s + self._executed_s(self._waiting)
             self._waiting = None
         return super().command(now_s)
 
     def next_wanted_s(self, now_s: float) -> float:
-        switch_s = self._switch_s(now_s)
+        leave_s = self._leave_s
         if self._waiting is not None:  # what will be asked for takes over after that
-            switch_s = max(switch_s, now_s) + self._executed_s(self._waiting)
-        return max(now_s, switch_s - self.expected_delay_s - self.control_period_s)
-
-    def _switch_s(self, now_s: float) -> float:
-        """When the chunk under way may be left; at once where there is none."""
-        return now_s if self._plan is None else self._began_s + self._executed_s(self._plan)
+            leave_s = max(leave_s, self._waiting_since_s) + self._executed_s(self._waiting)
+        return max(now_s, leave_s - self.expected_delay_s - self.control_period_s)
 
     def _executed_s(self, chunk: ActionChunk) -> float:
         return self.fraction * len(chunk) * chunk.period_s
