@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,15 @@ def told(value: Any) -> str:
     return type(value).__name__
 
 
-def numbers(key: str, value: Any, shape: str) -> Float32:
-    """An array, or nested lists of numbers, as finite float32. `shape` says in words what was expected."""
+def numbers(key: str, value: Any, shape: str, fits: Callable[[tuple[int, ...]], bool]) -> Float32:
+    """An array, or nested lists of numbers, as finite float32.
+
+    Args:
+        key: names it in messages.
+        value: what came.
+        shape: what was expected, in words.
+        fits: whether a shape is that.
+    """
     expected = f"{key}: expected float32 {shape}"
     if not isinstance(value, (np.ndarray, np.generic, list, tuple, int, float)):
         raise RequestRefused(f"{expected}, got {told(value)}.")
@@ -34,8 +42,11 @@ def numbers(key: str, value: Any, shape: str) -> Float32:
         raise RequestRefused(f"{expected}, got lists that are no array ({error}).") from error
     if raw.dtype.kind not in "fiu":
         raise RequestRefused(f"{expected}, got {told(raw)}.")
+    if not fits(raw.shape):
+        hint = " Send one observation, without a batch axis." if raw.shape[:1] == (1,) and fits(raw.shape[1:]) else ""
+        raise RequestRefused(f"{expected}, got shape {raw.shape}.{hint}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        array = np.ascontiguousarray(raw, dtype=np.float32).reshape(raw.shape)
+        array = np.array(raw, dtype=np.float32)
     finite = np.isfinite(array)
     if not finite.all():
         where = tuple(int(index) for index in np.argwhere(~finite)[0])
@@ -44,10 +55,10 @@ def numbers(key: str, value: Any, shape: str) -> Float32:
 
 
 def vector(key: str, value: Any, width: int, steps: int) -> Float32:
-    """(width,), or (steps, width) where there are several steps and the client keeps their history."""
+    """(width,), or (steps, width) where there are several steps and the client keeps their history.
+
+    A vector of one number may also come as that number.
+    """
+    shapes = {(width,)} | ({()} if width == 1 else set()) | ({(steps, width)} if steps > 1 else set())
     shape = f"({width},)" + (f", or ({steps}, {width}) with a time axis" if steps > 1 else "")
-    array = numbers(key, value, shape)
-    if array.shape != (width,) and (steps == 1 or array.shape != (steps, width)):
-        hint = " Send one observation, without a batch axis." if array.shape == (1, width) else ""
-        raise RequestRefused(f"{key}: expected float32 {shape}, got shape {array.shape}.{hint}")
-    return array
+    return np.atleast_1d(numbers(key, value, shape, shapes.__contains__))

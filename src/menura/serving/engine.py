@@ -24,8 +24,8 @@ from menura.serving.sessions import Observation, ServingSession
 
 __all__ = ["PROTOCOL_VERSION", "Engine", "ServingSession"]
 
-#: Pixels of a picture: 4 K twice over.
-MAX_IMAGE_PIXELS = 1 << 24
+#: Of a picture: 3840 x 2160 and a little more.
+MAX_IMAGE_PIXELS = 1 << 23
 # A session that was answered this recently may ask again soon, and a batch waits for it.
 _ACTIVE_S = 1.0
 
@@ -174,10 +174,12 @@ class Engine:
     async def _answer(self, session: ServingSession, request: Request, arrived_s: float) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         async with session.lock:
-            if request.encoded is not None:
-                request = await loop.run_in_executor(self._decoders, self._reader.decoded, request)
+            if request.is_ready:
+                observation = self._reader.observation(request)
+            else:
+                observation = await loop.run_in_executor(self._decoders, self._reader.observation, request)
             await self._begin(session, request)
-            row = self._row(session, request)
+            row = None if request.observation is None else self._row(session, request, observation)
             computed = None if row is None else await self._batcher.compute(row)
         return _told(computed, loop.time() - arrived_s)
 
@@ -192,11 +194,8 @@ class Engine:
         if (request.reset or session.unanswered) and self._sessions == {session} and self._resets:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.meta.reset)
 
-    def _row(self, session: ServingSession, request: Request) -> Row | None:
+    def _row(self, session: ServingSession, request: Request, observation: Observation) -> Row | None:
         """What is to be computed; None where the message asks for no actions."""
-        observation = request.observation
-        if observation is None:
-            return None
         views: tuple[Observation, ...] = (observation,)
         is_pad = request.observation_is_pad
         if not request.has_history:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from menura.data.pictures import encode_jpeg, encode_png
+from menura.features import CameraFeature
 from menura.meta_policy import MetaPolicy
+from menura.serving.cameras import CameraReader
 from menura.serving.errors import RequestRefused
 from menura.serving.keys import KeyMap
 from menura.serving.request import RequestReader
@@ -37,10 +39,11 @@ def test_a_whole_message(reader: RequestReader, observed: Any) -> None:
         reset=True, seed=3, deadline_ms=20, timestep=np.int64(7), prev_chunk=np.zeros((3, 2)), delay=2, observe=False
     )
     request = reader.read(message)
-    assert request.observation is not None
-    np.testing.assert_array_equal(request.observation["state"], message["state"])
-    np.testing.assert_array_equal(request.observation["images"]["top"], message["images"]["top"])
-    assert request.observation["task"] == message["prompt"]
+    assert request.is_ready
+    observation = reader.observation(request)
+    np.testing.assert_array_equal(observation["state"], message["state"])
+    np.testing.assert_array_equal(observation["images"]["top"], message["images"]["top"])
+    assert observation["task"] == message["prompt"]
     assert (request.reset, request.seed, request.timestep, request.observe) == (True, 3, 7, False)
     assert request.deadline_s == pytest.approx(0.02)
     assert request.previous is not None
@@ -93,7 +96,11 @@ def test_a_reset_alone_asks_for_nothing(reader: RequestReader) -> None:
         ({"timestep": 1.5}, "timestep: expected a whole number"),
         ({"delay": 1}, "delay: expected prev_chunk and delay together"),
         ({"prev_chunk": np.zeros((3, 2))}, "prev_chunk: expected prev_chunk and delay together"),
-        ({"prev_chunk": np.zeros((3, 4)), "delay": 0}, r"prev_chunk: expected float32 \(T, 2\), got shape \(3, 4\)"),
+        (
+            {"prev_chunk": np.zeros((3, 4)), "delay": 0},
+            r"prev_chunk: expected float32 \(at most 4, 2\), got shape \(3, 4\)",
+        ),
+        ({"prev_chunk": np.zeros((5, 2)), "delay": 0}, r"prev_chunk: .* got shape \(5, 2\)"),
         ({"prev_chunk": np.full((3, 2), np.inf), "delay": 0}, "prev_chunk: expected finite"),
         ({"prev_chunk": np.zeros((3, 2)), "delay": 4}, "delay: expected a whole number from 0 to 3, got 4"),
         ({"observation_is_pad": [True]}, "observation_is_pad: expected"),
@@ -137,17 +144,14 @@ def test_an_instruction_that_is_missing(reader: RequestReader, observed: Any) ->
 )
 def test_wrong_pictures(picture: Any, said: str, reader: RequestReader, observed: Any) -> None:
     with pytest.raises(RequestRefused, match=f"images/top: expected.*{said}"):
-        reader.decoded(reader.read(observed(**images(picture, observed))))
+        reader.observation(reader.read(observed(**images(picture, observed))))
 
 
 def test_colours_first_and_floats_are_the_same_picture(reader: RequestReader, sight: MetaPolicy, observed: Any) -> None:
     top = observed()["images"]["top"]
     for form in (top, top.transpose(2, 0, 1), np.float32(top) / 255, encode_png(top)):
-        request = reader.read(observed(**images(form, observed)))
-        if request.encoded:
-            request = reader.decoded(request)
-        assert request.observation is not None
-        batch = {key: value[None] for key, value in request.observation["images"].items()}
+        read = reader.observation(reader.read(observed(**images(form, observed))))["images"]
+        batch = {key: value[None] for key, value in read.items()}
         prepared = sight.processor.prepare({"state": np.zeros((1, 3)), "images": batch, "task": ["go"]})
         expected = sight.processor.prepare(
             {
@@ -161,17 +165,17 @@ def test_colours_first_and_floats_are_the_same_picture(reader: RequestReader, si
 
 def test_the_camera_s_size_says_which_colours_are_first() -> None:
     """A picture of three rows: its shape says nothing of where its colours are."""
-    from menura.features import CameraFeature
-    from menura.serving.request import _colours_last
 
-    picture = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    with pytest.raises(RequestRefused, match="expected"):
-        _colours_last("top", picture, CameraFeature(3, 3))
-    wide = np.zeros((3, 5, 3), np.uint8)
-    assert _colours_last("top", wide, CameraFeature(3, 5)).shape == (3, 5, 3)
-    assert _colours_last("top", wide, CameraFeature(5, 3)).shape == (5, 3, 3)
-    with pytest.raises(RequestRefused, match="expected"):
-        _colours_last("top", wide, CameraFeature(6, 10))
+    def read(camera: CameraFeature, *shape: int) -> tuple[int, ...]:
+        content = CameraReader(camera, 1, "stretch", None, 100).read("top", np.zeros(shape, np.uint8)).content
+        assert isinstance(content, np.ndarray)
+        return content.shape
+
+    assert read(CameraFeature(3, 5), 3, 5, 3) == (3, 5, 3)
+    assert read(CameraFeature(5, 3), 3, 5, 3) == (5, 3, 3)
+    for camera, shape in ((CameraFeature(3, 3), (3, 3, 3)), (CameraFeature(6, 10), (3, 5, 3))):
+        with pytest.raises(RequestRefused, match="top: expected"):
+            read(camera, *shape)
 
 
 def test_other_sizes_of_the_same_aspect_are_resized_as_in_training(
@@ -191,9 +195,8 @@ def test_a_time_axis_belongs_to_all_or_none(build_seeing: Any, observed: Any) ->
     assert reader.read(whole).has_history
     assert reader.read(whole | {"observation_is_pad": np.array([True, False])}).has_history
     encoded = {camera: [encode_png(frame) for frame in frames] for camera, frames in both.items()}
-    request = reader.decoded(reader.read(whole | {"images": encoded}))
-    assert request.observation is not None
-    np.testing.assert_array_equal(request.observation["images"]["top"], both["top"])
+    read = reader.observation(reader.read(whole | {"images": encoded}))
+    np.testing.assert_array_equal(read["images"]["top"], both["top"])
     with pytest.raises(RequestRefused, match="state: expected a time axis of 2, as images/top has"):
         reader.read(whole | {"state": message["state"]})
     with pytest.raises(RequestRefused, match=re.escape("state: expected float32 (3,), or (2, 3) with a time axis")):
@@ -210,9 +213,7 @@ def test_cameras_that_the_policy_does_not_use_are_not_looked_at(build_seeing: An
     reader = reader_of(meta)
     message = observed()
     message["images"]["wrist"] = b"whatever"
-    request = reader.read(message)
-    assert request.observation is not None
-    assert list(request.observation["images"]) == ["top"]
+    assert list(reader.observation(reader.read(message))["images"]) == ["top"]
 
 
 @given(state=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3))
@@ -221,3 +222,18 @@ def test_numbers_arrive_as_they_were_sent(state: list[float], reader: RequestRea
         request = reader.read(observed(state=sent))
         assert request.observation is not None
         np.testing.assert_array_equal(request.observation["state"], np.array(state, np.float32))
+
+
+def test_a_policy_that_looks_at_the_step_is_told_it(build_seeing: Any, observed: Any) -> None:
+    """Without it such a policy would take every observation for the first."""
+    meta = build_seeing()
+
+    class Stepping(type(meta.policy)):  # type: ignore[misc]
+        def forward(self, state: Any, timestep: Any = None) -> Any:
+            raise NotImplementedError("it is only asked")
+
+    meta.policy.__class__ = Stepping
+    reader = reader_of(meta)
+    with pytest.raises(RequestRefused, match="timestep: expected the step of the episode"):
+        reader.read(observed())
+    assert reader.read(observed(timestep=3)).timestep == 3
