@@ -22,7 +22,7 @@ def make_robot(
     Args:
         config: a ComponentConfig, as `menura.config.load_robot` gives it, or the mapping a YAML holds.
         project: where a user's own classes are looked for; the working directory by default. A class whose
-            constructor has an argument `project` is told it.
+            constructor has an argument `project`, with a default, is told it.
         clock: what the times of its observations are of; its own (real time) by default.
 
     Raises:

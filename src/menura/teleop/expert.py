@@ -11,6 +11,7 @@ import numpy as np
 from menura.envs.make import make_expert
 from menura.errors import ContractError
 from menura.robots.base import Float32, Robot, RobotObservation
+from menura.robots.sensing import TOLERANCE_S
 from menura.robots.sim import SimRobot
 from menura.teleop.base import Teleoperator
 
@@ -83,7 +84,7 @@ class ExpertTakeover(Teleoperator):
         return self._action
 
     def _wanted(self, robot: SimRobot) -> bool:
-        passed_s = 0.0 if self._begun_s is None else self.clock.now() - self._begun_s
+        passed_s = 0.0 if self._begun_s is None else self.clock.now() - self._begun_s + TOLERANCE_S
         if any(start <= passed_s < end for start, end in self._between_s):
             return True
         return self._after_s is not None and passed_s >= self._after_s and (self._driving or not robot.success())
