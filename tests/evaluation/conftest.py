@@ -46,3 +46,28 @@ def arm_env() -> Any:
 def toy_env() -> Any:
     """`toy_env(**args)` -> the config of a ToyEnv."""
     return lambda **args: {"class": f"{_FILE}:ToyEnv", "args": args}
+
+
+@pytest.fixture
+def toy_meta(toy: ModuleType) -> Any:
+    """A small policy of the toy environment, not trained; it looks at one observation and samples nothing."""
+    import numpy as np
+    import torch
+
+    from menura.config.schema import ProcessorConfig
+    from menura.meta_policy import MetaPolicy
+    from menura.policies.contract import build_policy
+    from menura.policies.mlp.modeling_mlp import MLPPolicy
+    from menura.processing.normalizer import Rows
+    from menura.processing.processor import Processor
+
+    def rows(width: int) -> Rows:
+        ones = np.ones(width)
+        return Rows(0 * ones, 0.2 * ones, -ones, ones, -ones, ones)
+
+    torch.manual_seed(0)
+    features = toy.ToyEnv().features
+    policy = build_policy(MLPPolicy, {"hidden_size": 32, "chunk_size": 8, "n_action_steps": 4}, features)
+    statistics = {"demos": {"state": rows(2), "action": rows(1)}}
+    processor = Processor.build(ProcessorConfig(state="identity"), features, statistics, policy.config)
+    return MetaPolicy(policy, processor, checkpoint_hash="abc")
