@@ -218,7 +218,7 @@ def test_who_leaves_takes_its_requests_with_it(gated: Any) -> None:
             for _ in range(3):
                 leaving.send(codec.pack({"state": STATE}))
             assert leaving.ping().wait(10)
-        body = codec.pack({})
+        until(lambda: count(server, "menura_sessions ") == 1)
         http = socket.create_connection(("127.0.0.1", server.port))
         body = json.dumps({"state": STATE.tolist()}).encode()
         http.sendall(b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))

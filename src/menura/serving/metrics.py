@@ -65,8 +65,8 @@ class Metrics:
         except ServingError as error:
             outcome = error.code
             raise
-        except asyncio.CancelledError:
-            outcome = "abandoned"  # its client is gone
+        except (asyncio.CancelledError, ConnectionError):  # its client is gone
+            outcome = "abandoned"
             raise
         finally:
             self.observe_request(time.perf_counter() - start, outcome, door=door)

@@ -222,8 +222,8 @@ class _Doors:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether this was not merely a stranger who spoke no HTTP."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Whether this was not merely a stranger who spoke no HTTP, or a client that left."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, ConnectionError)))
 
 
 _http_log = logging.getLogger("menura.serving.http")
