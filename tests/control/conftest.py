@@ -100,7 +100,7 @@ def make_policy() -> Callable[..., Scripted]:
 
 @pytest.fixture
 def make_loop() -> Iterator[Callable[..., ControlLoop]]:
-    """A loop of 100 Hz around a connected robot, with little patience and no slow start."""
+    """A loop of 100 Hz around a connected robot, without a slow start."""
     with ExitStack() as stack:
 
         def make(robot: Robot, policy: Any, **settings: Any) -> ControlLoop:
@@ -110,10 +110,10 @@ def make_loop() -> Iterator[Callable[..., ControlLoop]]:
                 "safety": SafetySettings(slow_start_s=0.0),
                 "watchdog": WatchdogSettings(
                     **{
-                        "max_observation_age_s": 0.1,
-                        "max_inference_s": 0.1,
-                        "patience_s": 0.25,
-                        "robot_patience_s": 0.2,
+                        "max_observation_age_s": 1.0,
+                        "max_inference_s": 1.0,
+                        "patience_s": 5.0,
+                        "robot_patience_s": 5.0,
                         **watchdog,
                     }
                 ),
