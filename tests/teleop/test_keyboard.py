@@ -121,7 +121,7 @@ def test_where_that_is_not_known_it_does_not_engage(
 ) -> None:
     hand = Hand(terminal, robot={"state": ["x", "grip"]})
     assert hand.tick("w") is None
-    assert "the state does not tell where ['y'] are; not engaged" in caplog.text
+    assert "the state does not tell of ['y']: not engaged" in caplog.text
 
 
 def test_targets_stay_within_the_limits(terminal: tuple[Terminal, Press]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from menura.control.hold import measured
 from menura.errors import ContractError, did_you_mean
 from menura.features import Features
 from menura.processing.rotations import neutral
@@ -136,23 +137,15 @@ class Keyboard(Teleoperator):
     def _start(self, state: Float32) -> Float32 | None:
         """(A,) where the robot was told to be, else where it is; None, and said, where neither is known."""
         start: Float32 = (self._neutral if self._last is None else self._last).copy()
-        if self._last is not None:
-            return start
-        unknown = []
-        absolute = self.features.control_type == "abs"
-        for place, name in enumerate(self.features.action.names):
-            if not absolute and place not in self._grippers:
-                continue
-            if (own := _same(self.features, name)) is None:
-                unknown.append(name)
-            else:
-                start[place] = state[own]
-        if unknown:
-            _log.warning(
-                "keyboard: nothing was sent yet, and the state does not tell where %s are; not engaged", unknown
-            )
-            self._let_go()
-            return None
+        if self._last is None:
+            known = measured(self.features, state)
+            wanted = self._grippers if self.features.control_type == "delta" else list(range(start.size))
+            unknown = [self.features.action.names[place] for place in wanted if np.isnan(known[place])]
+            if unknown:
+                _log.warning("keyboard: nothing was sent yet, the state does not tell of %s: not engaged", unknown)
+                self._let_go()
+                return None
+            start[wanted] = known[wanted]
         return start
 
 
@@ -190,18 +183,3 @@ class _Step:
 
 def _words(name: str, features: Features) -> str:
     return ", open or close" if name in features.action.grippers else ""
-
-
-def _same(features: Features, name: str) -> int | None:
-    """Where the state says what the action's dimension of this name would say."""
-    state, action = features.state, features.action
-    if state is None or name not in state.names or name in state.object_names:
-        return None
-    if any(name in rotation.names for rotation in action.rotations) and state.rotations != action.rotations:
-        return None
-    place, own = action.names.index(name), state.names.index(name)
-    if action.units and state.units and action.units[place] != state.units[own]:
-        return None
-    if name in action.grippers and state.grippers.get(name, action.grippers[name]) != action.grippers[name]:
-        return None
-    return own
