@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from menura.chunks import PreviousChunk
@@ -56,13 +55,13 @@ class Predictor(Protocol):
     def predict(
         self,
         obs: Observation,
-        noise: torch.Tensor | None = None,
-        generator: Sequence[torch.Generator] | None = None,
+        noise: Any = None,
+        generator: Sequence[Any] | None = None,
         *,
         observation_is_pad: NDArray[np.bool_] | None = None,
         previous: Sequence[PreviousChunk | None] | None = None,
     ) -> Float32: ...
-    def generator(self, seed: int | None) -> torch.Generator | None: ...
+    def generator(self, seed: int | None) -> Any: ...  # one row's, handed back to `predict`; None: it needs none
     def reset(self) -> None: ...
 
 
@@ -143,7 +142,7 @@ class _Ensemble:
 class Row:
     """One running episode."""
 
-    def __init__(self, executor: Executor, generator: torch.Generator | None) -> None:
+    def __init__(self, executor: Executor, generator: Any) -> None:
         self.executor = executor
         self.generator = generator
         self.step = 0

@@ -96,6 +96,8 @@ TORCH_FREE = [
     "blending",
     "training.opening",
     "serving.client",
+    "session",
+    "served_policy",
     "control.controllers",
     "control.controllers.real_time_chunking",
     "control.controllers.temporal_ensemble",

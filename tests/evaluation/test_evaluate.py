@@ -266,7 +266,7 @@ def test_a_served_policy_does_what_it_does_here(features: Features, toy_env: Any
     meta = MetaPolicy(*parts(features, **settings), checkpoint_hash="abc")
     here = evaluate(meta, toy_env(), exact=True, **OPTIONS)
     with serving(meta) as address:
-        there = evaluate(address, toy_env(), **OPTIONS)
+        there = evaluate(address, toy_env(), exact=True, **OPTIONS)
     assert there.episodes == here.episodes
     assert there.policy == {"name": f"policy at {address}", "hash": "abc"}
     assert there.fingerprint == here.fingerprint
@@ -290,7 +290,7 @@ def test_a_served_policy_is_shown_what_it_looks_at_and_the_step(toy: Any, toy_en
     meta = MetaPolicy(policy, processor)
     env = toy_env(cameras=True, log=str(tmp_path / "drawn"))
     with serving(meta) as address:
-        there = evaluate(address, env, **{**OPTIONS, "num_workers": 1})
+        there = evaluate(address, env, exact=True, **{**OPTIONS, "num_workers": 1})
     drawn = [line.split() for line in (tmp_path / "drawn").read_text().splitlines()]
     assert {camera for camera, _, step in drawn if step != "0"} == {"front"}  # a reset draws them all
     assert there.episodes == evaluate(meta, env, exact=True, **OPTIONS).episodes
