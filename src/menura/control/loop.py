@@ -101,7 +101,7 @@ class ControlledEpisode:
         ended: what ended it; `reason`: in words.
         timing: how time was kept.
         faults: what was wrong meanwhile, from when to when.
-        recorded: frames that were saved; None where nothing was recorded.
+        recorded: frames that were saved, 0 where that failed; None where nothing was to be.
     """
 
     steps: int
@@ -224,7 +224,7 @@ class ControlLoop:
 
         Raises:
             RobotError: the robot cannot begin.
-            DataError: the recording cannot begin, or could not be saved.
+            DataError: the recording cannot begin.
         """
         self.asked_to_end, self.paused = None, False
         self.robot.reset(seed)
@@ -344,8 +344,11 @@ class _Episode:
         if not len(recorder):
             recorder.discard()
             return episode
-        recorder.save(success=success, facts={"control": episode.to_dict()})
-        return replace(episode, recorded=len(recorder))
+        frames = len(recorder)
+        _, problem = attempt(lambda: recorder.save(success=success, facts={"control": episode.to_dict()}))
+        if problem is not None:
+            return replace(episode, ended="fault", reason=problem, recorded=0)
+        return replace(episode, recorded=frames)
 
     # What is known
 
