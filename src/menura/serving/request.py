@@ -29,11 +29,12 @@ OPTIONAL_KEYS = (
     "delay",
     "timestep",
     "observation_is_pad",
+    "request_id",
 )
 #: Characters of an instruction: far more than any tokenizer keeps.
 MAX_TASK_LENGTH = 4096
-# A seed is an int64 in torch.
-_SEEDS = 2**63
+# An int64's, as torch's seeds are.
+_LARGEST = 2**63 - 1
 # A deadline beyond a day is none.
 _LONGEST_MS = 86_400_000.0
 
@@ -53,6 +54,7 @@ class Request:
         observe: for the history alone.
         deadline_s: from the message's arrival.
         previous: the chunk under way.
+        number: the client's own of this request, which its answer bears.
     """
 
     observation: Mapping[str, Any] | None
@@ -65,6 +67,7 @@ class Request:
     observe: bool = False
     deadline_s: float | None = None
     previous: PreviousChunk | None = None
+    number: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -128,17 +131,18 @@ class RequestReader:
         if "seed" in options:
             if not reset:
                 raise RequestRefused("seed: expected it with reset: true, got it alone.")
-            seed = _whole("seed", options["seed"], _SEEDS - 1)
+            seed = _whole("seed", options["seed"], _LARGEST)
         is_pad = options.get("observation_is_pad")
         return Request(
             observation=None,
             observation_is_pad=None if is_pad is None else _flags("observation_is_pad", is_pad, self._steps),
-            timestep=_whole("timestep", options["timestep"], _SEEDS - 1) if "timestep" in options else None,
+            timestep=_whole("timestep", options["timestep"], _LARGEST) if "timestep" in options else None,
             reset=reset,
             seed=seed,
             observe=_flag("observe", options.get("observe", False)),
             deadline_s=_milliseconds("deadline_ms", options["deadline_ms"]) if "deadline_ms" in options else None,
             previous=self._previous(options),
+            number=_whole("request_id", options["request_id"], _LARGEST) if "request_id" in options else None,
         )
 
     def _previous(self, options: Mapping[str, Any]) -> PreviousChunk | None:
