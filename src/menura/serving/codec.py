@@ -8,6 +8,7 @@ same keys as text are read too. Nothing but plain data is ever built from bytes:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -22,6 +23,9 @@ _SCALAR_KINDS = "biuf"
 #: numpy 1 has no array of more.
 _MAX_DIMENSIONS = 32
 _MAX_DTYPE_NAME = 32
+#: Lists and maps of one frame, and what they hold together. Each costs far more than the byte it may be written in.
+MAX_CONTAINERS = 2**14
+MAX_VALUES = 2**20
 
 
 class CodecError(MenuraError):
@@ -43,9 +47,36 @@ def unpack(frame: bytes) -> Any:
     """What `pack` was given, tuples as lists. Arrays are read-only views of the frame's bytes."""
     try:
         # Keys are text or bytes: numbers as keys can be chosen so that a map takes hours to build.
-        return msgpack.unpackb(frame, object_hook=_decode)
+        return unpack_bounded(frame, _decode)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise CodecError(f"reading a frame of {len(frame)} bytes: expected MessagePack, {error}.") from error
+
+
+def unpack_bounded(frame: bytes, decode: Callable[[dict[Any, Any]], Any]) -> Any:
+    """MessagePack of a bounded number of parts, each map `decode`d: a bomb is a short frame of millions of parts.
+
+    Raises:
+        ValueError, TypeError, OverflowError, msgpack.UnpackException: it is damaged, too much, or `decode` refuses it.
+    """
+    containers = values = 0
+
+    def counted(held: int) -> None:
+        nonlocal containers, values
+        containers, values = containers + 1, values + held
+        if containers > MAX_CONTAINERS or values > MAX_VALUES:
+            raise ValueError(f"at most {MAX_CONTAINERS} lists and maps of {MAX_VALUES} values")
+
+    def map_(value: dict[Any, Any]) -> Any:
+        counted(len(value))
+        return decode(value)
+
+    def list_(value: list[Any]) -> list[Any]:
+        counted(len(value))
+        return value
+
+    return msgpack.unpackb(
+        frame, object_hook=map_, list_hook=list_, max_array_len=MAX_VALUES, max_map_len=MAX_CONTAINERS
+    )
 
 
 def _encode(value: Any) -> Any:

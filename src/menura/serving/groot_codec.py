@@ -18,11 +18,8 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.serving.codec import CodecError
+from menura.serving.codec import CodecError, unpack_bounded
 
-#: Lists and maps of one message. Each costs far more than the byte it may be written in.
-MAX_CONTAINERS = 10_000
-_MAX_VALUES = 2**20
 _MAX_HEADER = 1000
 _KINDS = "biuf"  # truth values and numbers
 
@@ -42,15 +39,8 @@ def unpack(message: bytes) -> Any:
     Raises:
         CodecError: it is not MessagePack, too many parts, or an array is damaged or of objects.
     """
-    parts = _Parts()
     try:
-        return msgpack.unpackb(
-            message,
-            object_hook=parts.map,
-            list_hook=parts.list,
-            max_array_len=_MAX_VALUES,
-            max_map_len=MAX_CONTAINERS,
-        )
+        return unpack_bounded(message, _decode)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise CodecError(f"reading a message of {len(message)} bytes: expected MessagePack, {error}.") from error
 
@@ -67,26 +57,8 @@ def modality(keys: Sequence[str], offsets: Sequence[int]) -> dict[str, Any]:
     return {"__ModalityConfig_class__": True, "as_json": config}
 
 
-class _Parts:
-    """Builds arrays of maps, and counts what is built: a bomb is a short message of millions of parts."""
-
-    def __init__(self) -> None:
-        self._containers = 0
-        self._values = 0
-
-    def map(self, value: dict[Any, Any]) -> Any:
-        self._count(len(value))
-        return _array(value.get("as_npy")) if "__ndarray_class__" in value else value
-
-    def list(self, value: list[Any]) -> list[Any]:
-        self._count(len(value))
-        return value
-
-    def _count(self, values: int) -> None:
-        self._containers += 1
-        self._values += values
-        if self._containers > MAX_CONTAINERS or self._values > _MAX_VALUES:
-            raise ValueError(f"of at most {MAX_CONTAINERS} lists and maps and {_MAX_VALUES} values")
+def _decode(value: dict[Any, Any]) -> Any:
+    return _array(value.get("as_npy")) if "__ndarray_class__" in value else value
 
 
 def _encode(value: Any) -> Mapping[str, Any]:

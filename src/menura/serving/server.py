@@ -93,6 +93,7 @@ class PolicyServer:
             access_log=None,
             handler_cancellation=True,  # a client that leaves takes its request with it
             keepalive_timeout=self._limits.handshake_s,
+            lingering_time=self._limits.closing_s,
             auto_decompress=False,
             logger=_http_log,
             shutdown_timeout=self._limits.closing_s,
