@@ -33,7 +33,8 @@ class EpisodeResult:
         steps: steps executed.
         time_s: simulated seconds, steps / fps.
         video: path of its video, relative to the results; None where none was recorded.
-        measures: what else its environment measures, each the largest of its steps.
+        measures: what else its environment measures, each the largest of its steps; and the session, of answers that
+            take time: their mean `delay_s`, the `held_share` of its steps, and `inferences`.
     """
 
     index: int

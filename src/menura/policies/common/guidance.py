@@ -2,9 +2,9 @@
 
 Black, Galliker & Levine 2025 (arXiv 2506.07339), equations 2 to 4: while a chunk is made of noise, the guess of what it
 will be is drawn towards the actions that are frozen, and more softly towards those that follow, by the pseudoinverse
-guidance of Song et al. 2023 (ΠGDM). Diffusion is guided by the same rule: in x / (signal + noise) it is a flow whose
-time is signal / (signal + noise) (Gao et al. 2024, "Diffusion models and Gaussian flow matching: two sides of the same
-coin"), as the paper's section 2 has it.
+guidance of Song et al. 2023 (ΠGDM). Diffusion is guided by the same rule, for it is a flow, too: that of x / (signal +
+noise), whose time is signal / (signal + noise) (Gao et al. 2024, "Diffusion meets flow matching: two sides of the same
+coin").
 
 Guidance needs the gradient of the network by its sample, also where `no_grad` holds; weights get none.
 
@@ -143,7 +143,7 @@ def _correction(
         at = sample.detach().requires_grad_()
         clean, answer = both(at)
         error = (guidance.target - clipped(clean.detach(), bound)) * guidance.weights
-        (correction,) = torch.autograd.grad(clean, at, error)
+        (correction,) = torch.autograd.grad(clean, at, error.to(clean.dtype))
     return correction, answer.detach()
 
 
