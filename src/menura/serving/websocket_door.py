@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DOOR = "websocket"
 #: What a client sends in its handshake to be told of errors in frames rather than by the end of its connection.
 PROTOCOL_HEADER = "Menura-Protocol"
+#: A number that comes back with the answer, or with the error.
+REQUEST_ID = "request_id"
 
 _log = logging.getLogger("menura.serving")
 
@@ -122,23 +124,32 @@ class _Connection:
             self._frames.put_nowait((time.perf_counter(), message.data))
 
     async def _answer_all(self, session: ServingSession) -> None:
-        await self._send(codec.pack(self._engine.metadata(session)))
+        await self._send(codec.pack(self._metadata(session)))
         while True:
             arrived, frame = await self._frames.get()
             start = time.perf_counter()
+            number: dict[str, int] = {}
             try:
                 with self._metrics.request(DOOR):
-                    answer = await self._engine.answer(session, _since(arrived, _message(frame)))
-                await self._send(codec.pack(self._timed(answer)))
+                    message = _message(frame)
+                    number = _number(message)
+                    asked = {key: value for key, value in message.items() if key != REQUEST_ID}
+                    answer = await self._engine.answer(session, _since(arrived, asked))
+                await self._send(codec.pack({**self._timed(answer), **number}))
             except ServingError as error:
                 if not self._told_in_frames:
                     await self._send(str(error))
                     await self._close(WSCloseCode.INTERNAL_ERROR, "the request was refused")
                     return
-                await self._send(codec.pack({"error": {"code": error.code, "message": str(error)}}))
+                await self._send(codec.pack({"error": {"code": error.code, "message": str(error)}, **number}))
             finally:
                 self._frames.task_done()
             self._previous_ms = (time.perf_counter() - start) * 1e3
+
+    def _metadata(self, session: ServingSession) -> dict[str, Any]:
+        """Of the engine; and that a request may be numbered, so that late answers are told from those to the next."""
+        metadata = self._engine.metadata(session)
+        return {**metadata, "accepts": [*metadata.get("accepts", ()), REQUEST_ID]}
 
     def _timed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """With `prev_total_ms`: what the request before took, from its turn until its answer was sent."""
@@ -176,6 +187,16 @@ def _since(arrived: float, message: Mapping[Any, Any]) -> Mapping[Any, Any]:
     if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
         return message  # none, or one that the engine refuses
     return {**message, "deadline_ms": max(deadline - (time.perf_counter() - arrived) * 1e3, 1e-3)}
+
+
+def _number(message: Mapping[Any, Any]) -> dict[str, int]:
+    """What the answer says again of the request."""
+    if REQUEST_ID not in message:
+        return {}
+    number = message[REQUEST_ID]
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise RequestRefused(f"{REQUEST_ID}: expected a whole number, got {type(number).__name__}. Count requests.")
+    return {REQUEST_ID: number}
 
 
 def _message(frame: bytes | str) -> Mapping[Any, Any]:
