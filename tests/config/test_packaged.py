@@ -23,6 +23,8 @@ FILES = sorted(
 )
 # Below these, keys are the user's own words (names of cameras) or checked by their owner (a vision model's settings).
 FREE = {"cameras", "model", "action", "state", "limits", "keys"}
+# Of robots and teleoperators: topics, what a driver of others is configured with, names of joints.
+FREE |= {"states", "actions", "config", "grippers", "units", "names", "scale"}
 
 
 def keys(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -22,6 +22,7 @@ from menura.robots.lerobot import LeRobotRobot
 JOINTS = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll"]
 NAMES = tuple(f"{name}.pos" for name in [*JOINTS, "gripper"])
 LIMITS = {"low": [-90] * 5 + [0], "high": [90] * 5 + [100]}
+OF_LEROBOT = ("cameras", "max_relative_target", "use_degrees", "prt")
 CAMERA = {"type": "opencv", "index_or_path": 0, "width": 8, "height": 6, "fps": 30}
 
 
@@ -126,8 +127,9 @@ def drivers(monkeypatch):
 @pytest.fixture
 def arm(drivers, tmp_path):
     def make(**args):
-        settings = {"port": "/dev/null", "id": "arm", "calibration_dir": str(tmp_path), "limits": LIMITS}
-        return LeRobotRobot("so101_follower", **(settings | args))
+        config = {"port": "/dev/null", "id": "arm", "calibration_dir": str(tmp_path)}
+        own = {name: args.pop(name) for name in list(args) if name in OF_LEROBOT}
+        return LeRobotRobot("so101_follower", config | own, **({"limits": LIMITS} | args))
 
     return make
 
@@ -313,13 +315,26 @@ def test_what_is_wrong_is_said(arm, args, message):
 
 def test_an_unknown_type_names_the_nearest(drivers):
     with pytest.raises(RobotError, match=r"did you mean 'so10[01]_follower'"):
-        LeRobotRobot("so102_follower", port="/dev/null")
+        LeRobotRobot("so102_follower", {"port": "/dev/null"})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lerobot") is not None, reason="LeRobot is installed")
 def test_without_lerobot_it_is_said_how_to_get_it():
     with pytest.raises(RobotError, match=r"menura\[lerobot\].*3\.12.*ws://"):
-        LeRobotRobot("so101_follower", port="/dev/null")
+        LeRobotRobot("so101_follower", {"port": "/dev/null"})
+
+
+def test_the_yaml_of_so101_needs_its_port(drivers, tmp_path):
+    from menura.config import load_robot
+    from menura.robots.make import make_robot
+
+    with pytest.raises(RobotError, match=r"cannot be made.*port"):
+        make_robot(load_robot("so101"))
+    given = {"port": "/dev/null", "id": "mine", "calibration_dir": str(tmp_path)}
+    own = [word for name, value in given.items() for word in (f"--robot.args.config.{name}", value)]
+    robot = make_robot(load_robot("so101", own))
+    assert robot.limits.high.tolist() == pytest.approx([110, 100, 96.8, 95, 162, 100])
+    assert robot.features.action.grippers == {"gripper.pos": (0, 100)}
 
 
 def test_importing_it_imports_neither_lerobot_nor_torch():

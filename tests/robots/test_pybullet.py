@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from menura.clock import VirtualClock
+from menura.config import load_robot
+from menura.control.hold import hold_action
 from menura.features import Rotation
+from menura.robots import make_robot
 from menura.robots.base import RobotError
 from menura.robots.pybullet import PyBulletEndEffector, PyBulletJoints
 from menura.robots.pybullet_models import MODELS, read_joints, urdf_file
@@ -207,6 +210,23 @@ def test_what_is_wrong_is_said(args, message):
         PyBulletJoints(**args)
     with pytest.raises(RobotError, match="an arm"):
         PyBulletEndEffector("husky")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["franka", "franka_ee", "kuka", "kuka_ee", "a1", "husky", "racecar", "pr2_gripper"],
+)
+def test_every_yaml_is_driven_by_what_holds_it(name):
+    robot = make_robot(load_robot(f"{name}_pybullet"), clock=VirtualClock())
+    robot.connect()
+    begin = robot.get_observation()["state"]
+    for _ in range(10):
+        hold = hold_action(robot.features, None, robot.get_observation()["state"])
+        assert robot.limits.within(robot.send_action(robot.limits.clip(hold)))
+        robot.clock.advance(1 / 30)
+    places = [i for i, name in enumerate(robot.features.state.names) if name not in ("qw", "qx", "qy", "qz")]
+    assert robot.get_observation()["state"][places] == pytest.approx(begin[places], abs=0.1)
+    robot.disconnect()
 
 
 def test_joints_of_a_urdf():

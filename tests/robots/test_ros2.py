@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from menura.config import load_robot
 from menura.data.pictures import encode_jpeg
+from menura.robots import make_robot
 from menura.robots.base import RobotError
 from menura.robots.ros2 import Ros2Robot
 from menura.robots.ros2_messages import Field, picture_of
@@ -266,6 +268,19 @@ def test_numbers_between_two_ends():
     assert Field("x", "cmd").read(SimpleNamespace(cmd=2)) == 2
     with pytest.raises(RobotError, match="at least 8 elements, got 7"):
         Field("x", "position[7]").read(message)
+
+
+@pytest.mark.parametrize("name", ["aloha_ros2", "cobot_magic"])
+def test_the_yamls_of_two_arms(ros, name):
+    robot = make_robot(load_robot(name))
+    assert robot.features.action.dim == robot.features.state.dim == len(robot.limits.low) == 14
+    assert robot.features.action.names == robot.features.state.names
+    assert robot.features.action.units == robot.features.state.units
+    assert set(robot.features.action.grippers) == {"left_gripper", "right_gripper"}
+    # Their messages have these fields.
+    robot._timeout_s = 0.0
+    with pytest.raises(RobotError, match="listen to"):
+        robot.connect()
 
 
 @pytest.mark.parametrize(

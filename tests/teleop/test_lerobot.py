@@ -119,10 +119,10 @@ def leader(drivers, tmp_path):
     made = []
 
     def make(robot=None, type="so101_leader", **args):
-        settings = {"id": "leader", "calibration_dir": str(tmp_path), "poll_hz": 500.0, "max_age_s": 10.0}
+        config = {"id": "leader", "calibration_dir": str(tmp_path)}
         if type != "gamepad":
-            settings["port"] = "/dev/null"
-        teleop = LeRobotTeleoperator(type, **(settings | args))
+            config["port"] = "/dev/null"
+        teleop = LeRobotTeleoperator(type, config, **({"poll_hz": 500.0, "max_age_s": 10.0} | args))
         teleop.begin(robot or Follower())
         teleop.sent(None)
         teleop.connect()

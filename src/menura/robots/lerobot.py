@@ -38,6 +38,7 @@ class LeRobotRobot(Robot):
 
     Args:
         type: as LeRobot registers it: `so101_follower`, `koch_follower`, `bi_so_follower`, `lekiwi`, …
+        config: what LeRobot's configuration of this type has: `port`, `id`, `cameras`, `max_relative_target`, …
         limits: as of `Limits.of`, by LeRobot's names and in its units; `low: calibration` and `high: calibration` take
             the range within which each motor was calibrated. None: it is not driven.
         units: {name: unit} of numbers whose unit the motors do not tell (a base's velocities).
@@ -45,7 +46,6 @@ class LeRobotRobot(Robot):
         camera_latency_s: {camera: seconds from exposure to arrival}.
         control_space, control_type: what an action is.
         fps: the rate at which it is made to be commanded; 0: not said.
-        **fields: of LeRobot's configuration of this type: `port`, `id`, `cameras`, `max_relative_target`, …
 
     Raises:
         RobotError: LeRobot or the robot's SDK is not installed, or one of these contradicts what LeRobot says of it.
@@ -54,6 +54,7 @@ class LeRobotRobot(Robot):
     def __init__(
         self,
         type: str,
+        config: Mapping[str, Any] = _NONE,
         *,
         limits: Mapping[str, Any] | None = None,
         units: Mapping[str, str] = _NONE,
@@ -62,10 +63,9 @@ class LeRobotRobot(Robot):
         control_space: ControlSpace = "joint",
         control_type: ControlType = "abs",
         fps: float = 0.0,
-        **fields: Any,
     ) -> None:
-        self.name = str(fields.get("id") or type)
-        self._device = devices.make_device("robot", type, fields)
+        self.name = str(config.get("id") or type)
+        self._device = devices.make_device("robot", type, config)
         observed: Mapping[str, Any] = self._device.observation_features
         ends = {name: (float(closed), float(opened)) for name, (closed, opened) in grippers.items()}
         self.features = Features(

@@ -89,7 +89,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "husky": Model(
             "husky/husky.urdf",
             wheels=("front_left_wheel", "front_right_wheel", "rear_left_wheel", "rear_right_wheel"),
-            height=0.1,
+            height=0.01,
         ),
         "racecar": Model(
             "racecar/racecar.urdf",

@@ -37,6 +37,7 @@ class LeRobotTeleoperator(Teleoperator):
 
     Args:
         type: as LeRobot registers it: `so101_leader`, `koch_leader`, `bi_so_leader`, `gamepad`, …
+        config: what LeRobot's configuration of this type has: `port`, `id`, …
         names: {the device's name: the action's}, where they differ. Leader arms have their followers' names.
         scale: {the device's name: factor}, of a device whose numbers are shares of a step.
         toggle, events: as above.
@@ -44,7 +45,6 @@ class LeRobotTeleoperator(Teleoperator):
             in the robot's units, and not before: bring the leader there. None: it begins at once, and the robot goes
             where the leader is, no faster than its limits allow. Of absolute actions only.
         max_age_s, poll_hz: how old the newest reading may be, and how often the device is read.
-        **fields: of LeRobot's configuration of this type: `port`, `id`, …
 
     Raises:
         RobotError: LeRobot or the device's SDK is not installed, or a field is wrong.
@@ -54,6 +54,7 @@ class LeRobotTeleoperator(Teleoperator):
     def __init__(
         self,
         type: str,
+        config: Mapping[str, Any] = _NONE,
         *,
         names: Mapping[str, str] = _NONE,
         scale: Mapping[str, float] = _NONE,
@@ -63,10 +64,9 @@ class LeRobotTeleoperator(Teleoperator):
         max_age_s: float = 0.2,
         poll_hz: float = 100.0,
         terminal: Terminal | None = None,
-        **fields: Any,
     ) -> None:
-        self.name = str(fields.get("id") or type)
-        self._device = devices.make_device("teleoperator", type, fields)
+        self.name = str(config.get("id") or type)
+        self._device = devices.make_device("teleoperator", type, config)
         described: Mapping[str, Any] = self._device.action_features
         self._own = devices.number_names(described)
         self._of_hand = isinstance(described.get("names"), Mapping)
@@ -92,7 +92,9 @@ class LeRobotTeleoperator(Teleoperator):
         super().begin(robot)
         action = robot.features.action
         said = [self._names.get(name, name) for name in self._own]
-        lacking = [name for name in action.names if name not in said]
+        # A difference that it does not say is none; a target, and a gripper, must be said.
+        needed = action.grippers if robot.features.control_type == "delta" else action.names
+        lacking = [name for name in needed if name not in said]
         if lacking:
             raise ContractError(
                 f"{self.name}: expected every dimension of {robot.name}'s action, got none for {lacking}; it says "
