@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from menura.features import CameraFeature
 from menura.processing.images import Resize
 from menura.serving.arrays import told
 from menura.serving.errors import RequestRefused
-from menura.serving.pictures import picture_size, read_picture
+from menura.serving.pictures import read_picture
 
 _CHANNELS = 3
 # By how many pixels the sides of a scaled picture may miss its exact aspect.
@@ -22,11 +23,11 @@ _ROUNDING = 1.0
 
 @dataclass(frozen=True)
 class Picture:
-    """One camera's picture, or pictures, whose form was checked.
+    """One camera's picture, or pictures, as they came.
 
     Attributes:
-        key: under which it came.
-        content: ([O,] H, W, 3) uint8 or float; or JPEGs and PNGs, one a time.
+        key: under which they came.
+        content: ([O,] H, W, 3) uint8 or float, whose size was checked; or JPEGs and PNGs, one a time.
         has_axis: whether there is a time axis.
     """
 
@@ -36,17 +37,8 @@ class Picture:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `pixels` is at once there; else it takes milliseconds, and may be asked in any thread."""
+        """Whether it needs no more work than `CameraReader.pixels` does at once."""
         return isinstance(self.content, np.ndarray) and self.content.dtype == np.uint8
-
-    def pixels(self, max_pixels: int) -> NDArray[Any]:
-        """([O,] H, W, 3) uint8, or float in [0, 1]. RequestRefused: it is damaged, or no such numbers."""
-        if not isinstance(self.content, np.ndarray):
-            frames = [read_picture(self.key, encoded, max_pixels) for encoded in self.content]
-            return np.stack(frames) if self.has_axis else frames[0]
-        if self.content.dtype != np.uint8 and not (self.content.min() >= 0 and self.content.max() <= 1):  # nor NaN
-            raise RequestRefused(f"{self.key}: expected floats in [0, 1], got others. Send pixels 0 … 255 as uint8.")
-        return self.content
 
 
 @dataclass(frozen=True)
@@ -85,15 +77,31 @@ class CameraReader:
         self._check_size(key, pixels.shape[-3], pixels.shape[-2])
         return Picture(key, pixels, has_axis)
 
+    def pixels(self, picture: Picture) -> NDArray[Any]:
+        """([O,] H, W, 3) uint8, or float in [0, 1]. Takes milliseconds where it is not ready, in any thread.
+
+        Raises:
+            RequestRefused: it is damaged, or of a wrong size, or there are no such numbers.
+        """
+        content = picture.content
+        if not isinstance(content, np.ndarray):
+            frames = [self._decoded(picture.key, encoded) for encoded in content]
+            if len({frame.shape for frame in frames}) > 1:
+                sizes = [frame.shape[:2] for frame in frames]
+                raise RequestRefused(f"{picture.key}: expected pictures of one size, got {sizes}.")
+            return np.stack(frames) if picture.has_axis else frames[0]
+        if content.dtype != np.uint8 and not (content.min() >= 0 and content.max() <= 1):  # NaN fails both
+            raise RequestRefused(f"{picture.key}: expected floats in [0, 1], got others. Send 0 … 255 as uint8.")
+        return content
+
     def _encoded(self, key: str, frames: Sequence[Any], *, has_axis: bool) -> Picture:
         for frame in frames:
             if not isinstance(frame, bytes):
                 raise RequestRefused(f"{key}: expected the bytes of a JPEG or PNG, got {told(frame)}.")
-        sizes = [picture_size(key, frame, self.max_pixels) for frame in frames]
-        if len(set(sizes)) > 1:
-            raise RequestRefused(f"{key}: expected pictures of one size, got {sizes}.")
-        self._check_size(key, *sizes[0])
         return Picture(key, frames, has_axis)
+
+    def _decoded(self, key: str, encoded: bytes) -> NDArray[np.uint8]:
+        return read_picture(key, encoded, partial(self._check_size, key))
 
     def _colours_last(self, key: str, pixels: NDArray[Any]) -> NDArray[Any]:
         """([O,] H, W, 3) of what has its colours last or first; where both may be, the camera's size decides."""

@@ -20,8 +20,11 @@ from menura.features import Features
 from menura.serving.arrays import told
 from menura.serving.errors import RequestRefused
 
-#: `{"observation": {"images": {"top": …}}}` is three deep; nothing of an observation is deeper.
+# `{"observation": {"images": {"top": …}}}` is three deep; nothing of an observation is deeper.
 _DEEPEST = 3
+# Far more than any robot has; what is unknown is compared with what is known, which takes time.
+_MOST_KEYS = 256
+_LONGEST_KEY = 256
 
 
 class KeysConfig(Section):
@@ -159,13 +162,15 @@ class KeyMap:
         cameras = {key: (camera,) for key, camera in chosen.items() if camera is not None}
         return replace(self, cameras=cameras, ignored=(*self.ignored, *unread))
 
-    def observation(self, message: Mapping[Any, Any]) -> Picked:
-        """The parts of an observation in a message, with whose other keys it has nothing to do.
+    def observation(self, message: Mapping[Any, Any], besides: Sequence[str] = ()) -> Picked:
+        """The parts of an observation in a message, which may have the keys `besides`, too.
 
         Raises:
             RequestRefused: a key is unknown, a part comes twice, or only some of the state is there.
         """
         flat = _flattened(message)
+        for key in besides:
+            flat.pop(key, None)
         self._refuse_unknown(flat)
         state = self._state(flat)
         images: dict[str, tuple[str, Any]] = {}
@@ -207,7 +212,7 @@ class KeyMap:
                 continue
             shown = [*(part.keys[0] for part in self.state), *self.camera_keys.values(), self.task[0]]
             near = did_you_mean(key, self._known) or "."
-            raise RequestRefused(f"{_short(key)}: expected one of {shown}, got this{near}")
+            raise RequestRefused(f"{key}: expected one of {shown}, got this{near}")
 
 
 def _find(name_or_path: str | Path, project: Path | None) -> tuple[Path, Path]:
@@ -224,21 +229,21 @@ def _find(name_or_path: str | Path, project: Path | None) -> tuple[Path, Path]:
 
 def _flattened(message: Mapping[Any, Any], above: str = "", depth: int = 1) -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    if len(message) > _MOST_KEYS:
+        raise RequestRefused(f"message: expected at most {_MOST_KEYS} keys, got {len(message)}.")
     for key, value in message.items():
-        if not isinstance(key, str):
-            raise RequestRefused(f"message: expected keys of text, got {told(key)}.")
+        if not isinstance(key, str) or len(key) > _LONGEST_KEY:
+            raise RequestRefused(f"message: expected keys of text, {_LONGEST_KEY} characters at most, got {told(key)}.")
         name = above + key
         if not isinstance(value, Mapping):
             inner = {name: value}
         elif depth < _DEEPEST:
             inner = _flattened(value, f"{name}/", depth + 1)
         else:
-            raise RequestRefused(f"{_short(name)}: expected no map this deep, got one.")
+            raise RequestRefused(f"{name}: expected no map this deep, got one.")
         for twice in inner.keys() & flat.keys():
-            raise RequestRefused(f"{_short(twice)}: expected it once, got it both nested and not.")
+            raise RequestRefused(f"{twice}: expected it once, got it both nested and not.")
         flat.update(inner)
+        if len(flat) > _MOST_KEYS:
+            raise RequestRefused(f"message: expected at most {_MOST_KEYS} keys, got more.")
     return flat
-
-
-def _short(key: str) -> str:
-    return key if len(key) <= 80 else f"{key[:80]}…"

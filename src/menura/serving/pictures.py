@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,20 +30,22 @@ _SCAN, _END, _START = 0xDA, 0xD9, 0xD8
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 # A scan costs as much as the whole picture, however short it is. Progressive pictures have about ten.
 _MOST_SCANS = 32
+# Segments or chunks: a PNG of 8 million pixels has a few thousand.
+_MOST_PARTS = 10_000
 
 
-def read_picture(key: str, encoded: bytes, max_pixels: int) -> NDArray[np.uint8]:
+def read_picture(key: str, encoded: bytes, check_size: Callable[[int, int], None]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a JPEG or a PNG.
 
     Args:
         key: names it in messages.
-        max_pixels: a picture of more is refused before it is decoded.
+        check_size: given height and width before anything is decoded; raises where they are refused.
 
     Raises:
-        RequestRefused: it is neither, too large, truncated or otherwise damaged.
+        RequestRefused: it is neither, truncated or otherwise damaged.
     """
     size, encoded = _looked_through(key, encoded)
-    _refuse_large(key, size, max_pixels)
+    check_size(*size)
     try:
         picture = decode_picture(encoded, key)
     except (DataError, ValueError) as error:
@@ -50,18 +53,6 @@ def read_picture(key: str, encoded: bytes, max_pixels: int) -> NDArray[np.uint8]
     if picture.shape != (*size, 3):
         raise RequestRefused(f"{key}: expected {size} as its header says, got {picture.shape[:2]}.")
     return picture
-
-
-def picture_size(key: str, encoded: bytes, max_pixels: int) -> tuple[int, int]:
-    """(height, width) of a picture, without decoding it; refused as by `read_picture`."""
-    size, _ = _looked_through(key, encoded)
-    _refuse_large(key, size, max_pixels)
-    return size
-
-
-def _refuse_large(key: str, size: tuple[int, int], max_pixels: int) -> None:
-    if size[0] * size[1] > max_pixels:
-        raise RequestRefused(f"{key}: expected at most {max_pixels} pixels, got {size[0]} x {size[1]}.")
 
 
 def _looked_through(key: str, encoded: bytes) -> tuple[tuple[int, int], bytes]:
@@ -78,8 +69,6 @@ def _looked_through(key: str, encoded: bytes) -> tuple[tuple[int, int], bytes]:
         raise RequestRefused(f"{key}: expected a whole picture, got a truncated one of {len(encoded)} bytes.") from None
     except ValueError as error:
         raise RequestRefused(f"{key}: expected one whole picture, got one with {error}.") from None
-    if min(size) == 0:
-        raise RequestRefused(f"{key}: expected a picture, got one of {size[0]} x {size[1]} pixels.")
     return size, whole
 
 
@@ -87,7 +76,7 @@ def _walk_png(encoded: bytes) -> tuple[tuple[int, int], bytes]:
     size = (0, 0)
     kept = [_PNG]
     at = len(_PNG)
-    while True:
+    for _ in range(_MOST_PARTS):
         length, kind = struct.unpack_from(">I4s", encoded, at)
         end = at + 12 + length
         (checksum,) = struct.unpack_from(">I", encoded, end - 4)
@@ -105,13 +94,14 @@ def _walk_png(encoded: bytes) -> tuple[tuple[int, int], bytes]:
         if kind == b"IEND":
             return size, b"".join(kept)
         at = end
+    raise ValueError(f"more than {_MOST_PARTS} chunks")
 
 
 def _walk_jpeg(encoded: bytes) -> tuple[tuple[int, int], bytes]:
     size: tuple[int, int] | None = None
     scans = 0
     at = 2
-    while True:
+    for _ in range(_MOST_PARTS):
         if encoded[at] != 0xFF:
             raise ValueError("a damaged segment")
         while (marker := encoded[at + 1]) == 0xFF:  # fill bytes
@@ -136,3 +126,4 @@ def _walk_jpeg(encoded: bytes) -> tuple[tuple[int, int], bytes]:
             if found is None:
                 raise IndexError
             at = found.start()
+    raise ValueError(f"more than {_MOST_PARTS} segments")

@@ -88,7 +88,6 @@ class RequestReader:
         settings = meta.processor.settings.of_dataset(meta.dataset_id)
         self.features = meta.features
         self.keys = keys
-        self.max_image_pixels = max_image_pixels
         self._steps = meta.n_obs_steps
         self._chunk_size = meta.chunk_size or 1
         self._cameras = {
@@ -111,7 +110,7 @@ class RequestReader:
         if not isinstance(message, Mapping):
             raise RequestRefused(f"message: expected a map with an observation, got {told(message)}.")
         options = {key: message[key] for key in OPTIONAL_KEYS if key in message}
-        picked = self.keys.observation({key: value for key, value in message.items() if key not in options})
+        picked = self.keys.observation(message, besides=OPTIONAL_KEYS)
         request = self._options(options)
         if request.reset and not picked:
             return replace(request, observation=None)
@@ -122,7 +121,7 @@ class RequestReader:
 
         Takes milliseconds where the request is not ready, and may be asked in any thread.
         """
-        images = {camera: picture.pixels(self.max_image_pixels) for camera, picture in request.pictures.items()}
+        images = {camera: self._cameras[camera].pixels(picture) for camera, picture in request.pictures.items()}
         return {**(request.observation or {}), "images": images}
 
     def _options(self, options: Mapping[str, Any]) -> Request:
@@ -238,10 +237,10 @@ def _flag(key: str, value: Any) -> bool:
 
 def _flags(key: str, value: Any, count: int) -> NDArray[np.bool_]:
     """(count,) bool."""
-    flags = list(value) if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim) else []
-    if len(flags) != count or not all(isinstance(flag, (bool, np.bool_)) for flag in flags):
+    is_row = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    if not is_row or len(value) != count or not all(isinstance(flag, (bool, np.bool_)) for flag in value):
         raise RequestRefused(f"{key}: expected bool ({count},), got {told(value)}.")
-    return np.array(flags, np.bool_)
+    return np.array(value, np.bool_)
 
 
 def _whole(key: str, value: Any, most: int) -> int:

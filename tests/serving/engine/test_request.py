@@ -139,7 +139,7 @@ def test_an_instruction_that_is_missing(reader: RequestReader, observed: Any) ->
         ([b"a", b"b"], "one picture, got a list of 2"),
         (b"nothing", "a JPEG or a PNG"),
         (encode_png(np.zeros((24, 24, 3), np.uint8)), "of that aspect, got 24 x 24"),
-        (encode_jpeg(np.zeros((300, 450, 3), np.uint8)), "at most 65536 pixels, got 300 x 450"),
+        (encode_jpeg(np.zeros((300, 450, 3), np.uint8)), "1 to 65536 pixels, got 300 x 450"),
     ],
 )
 def test_wrong_pictures(picture: Any, said: str, reader: RequestReader, observed: Any) -> None:
