@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from menura.policies.new import new_policy
     from menura.preflight import preflight
     from menura.reproduction.run import reproduce
+    from menura.robots.checking import check_robot
     from menura.serving.run import serve
     from menura.training.run import train
 
 __all__ = [
     "check_policy",
+    "check_robot",
     "check_run",
     "collect",
     "collect_tasks",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "check_policy": "menura.policies.check",
+    "check_robot": "menura.robots.checking",
     "check_run": "menura.conformance",
     "collect": "menura.evaluation.collect",
     "collect_tasks": "menura.evaluation.collect",

@@ -1,4 +1,4 @@
-"""`menura check policy NAME` and `menura check run RUN`."""
+"""`menura check policy NAME`, `menura check run RUN` and `menura check robot NAME`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typer
 from menura.cli.options import TrustRemoteCode
 
 if TYPE_CHECKING:
-    from menura.policies.check import CheckResult
+    from menura.policies.checking.result import CheckResult
 
-app = typer.Typer(help="Check a policy or a run.", no_args_is_help=True)
+app = typer.Typer(help="Check a policy, a run or a robot.", no_args_is_help=True)
 
 
 @app.command("policy")
@@ -37,6 +37,18 @@ def run(
     from menura import api
 
     _print(api.check_run(directory, trust_remote_code=trust_remote_code))
+
+
+@app.command("robot")
+def robot(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A robot's name (configs/robot), its YAML or its class.")],
+    hold: Annotated[bool, typer.Option("--hold", help="Also command it to stay where it is.")] = False,
+) -> None:
+    """Connect a robot, read it a while, disconnect it, and say what is wrong. Without --hold nothing is sent."""
+    from menura import api
+
+    _print(api.check_robot(name, context.obj or (), hold=hold))
 
 
 def _print(results: Iterable[CheckResult]) -> None:

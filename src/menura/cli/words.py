@@ -21,17 +21,23 @@ SECTIONS = (
     "collect",
     "data",
 )
-# Commands of a policy that is made already: only these sections have an effect, value by value.
-RUN_COMMANDS = {"eval": ("env", "evaluation"), "control": ("robot", "controller", "teleop")}
+# Commands of a policy or a robot that is made already: only these sections have an effect, value by value.
+RUN_COMMANDS = {
+    "eval": ("env", "evaluation"),
+    "control": ("robot", "controller", "teleop"),
+    "check robot": ("robot",),
+}
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words for typer, and the overrides: `--a.b v`, `--a.b=v`, `--policy act`.
 
-    Only commands that read a task take overrides, `eval` those of an evaluation and `control` those of what drives;
-    other such words are left, and typer refuses them.
+    Only commands that read a task take overrides, and of `RUN_COMMANDS` each those of its sections; other such words
+    are left, and typer refuses them.
     """
-    if not words or words[0] not in (*TASK_COMMANDS, *RUN_COMMANDS):
+    pair = " ".join(words[:2])
+    command = pair if pair in RUN_COMMANDS else "".join(words[:1])
+    if command not in (*TASK_COMMANDS, *RUN_COMMANDS):
         return [_underscored(word) for word in words], []
     rest: list[str] = []
     overrides: list[str] = []
@@ -40,7 +46,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         if word == "--":
             return [*rest, word, *left], overrides
-        if not _is_override(word, RUN_COMMANDS.get(words[0])):
+        if not _is_override(word, RUN_COMMANDS.get(command)):
             rest.append(_underscored(word))
             continue
         overrides.append(word)
