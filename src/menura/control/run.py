@@ -23,7 +23,7 @@ from menura.control.watchdog import WatchdogSettings
 from menura.data import LeRobotWriter
 from menura.errors import ConfigError
 from menura.files import write_json
-from menura.robots import Robot, make_robot
+from menura.robots import Robot, RobotError, make_robot
 from menura.teleop import Teleoperator, make_teleop
 from menura.teleop.keyboard import Keyboard
 
@@ -44,25 +44,19 @@ class ControlReport:
 
     Attributes:
         episodes: in their order.
+        problem: what ended the run before its time: a fault or an emergency stop, in words.
         interrupted: whether Ctrl-C ended the run.
         recording: the dataset that was written, where one was.
     """
 
     episodes: tuple[ControlledEpisode, ...]
+    problem: str | None = None
     interrupted: bool = False
     recording: Path | None = None
 
     @property
     def successes(self) -> int:
         return sum(episode.success is True for episode in self.episodes)
-
-    @property
-    def problem(self) -> str | None:
-        """What ended the run before its time: a fault or an emergency stop, in words."""
-        last = self.episodes[-1] if self.episodes else None
-        return (
-            f"{last.ended}: {last.reason}" if last is not None and last.ended in ("fault", "emergency stop") else None
-        )
 
     @property
     def exit_code(self) -> int:
@@ -179,11 +173,12 @@ class _Run:
         self._dashboard = Dashboard(title, console=console, keys=self._operator.help if self._operator.has_keys else "")
         loop.observers = (self._operator, self._dashboard, *observers)
         self._episodes: list[ControlledEpisode] = []
+        self._problem: str | None = None
 
     def run(self) -> ControlReport:
         loop = self._loop
         for note in loop.safety.notes:
-            self._console.print(f"safety: {note}", highlight=False, markup=False)
+            self._say(f"safety: {note}")
         with ExitStack() as stack:
             stack.callback(loop.robot.disconnect)
             loop.robot.connect()
@@ -198,27 +193,34 @@ class _Run:
 
     def _goes_on(self) -> bool:
         """Whether another episode begins: the first at once, the next when the robot is where it should be."""
-        if self._operator.quits or self._report().problem is not None:
+        if self._operator.quits or self._problem is not None:
             return False
         if not self._episodes or not self._operator.has_keys or self._loop.robot.success() is not None:
             return True
-        self._console.print("Enter begins the next episode, q ends.", highlight=False, markup=False)
+        self._say("Enter begins the next episode, q ends.")
         return self._operator.waits_for_next(self._loop.clock)
 
     def _episode(self) -> None:
-        seed = None if self._seed is None else self._seed + len(self._episodes)
-        with self._dashboard, real_time():
-            episode = self._loop.run_episode(self._max_seconds, seed)
+        number = len(self._episodes)
+        try:
+            with self._dashboard, real_time():
+                episode = self._loop.run_episode(self._max_seconds, None if self._seed is None else self._seed + number)
+        except RobotError as error:  # it was lost before the episode
+            self._problem = str(error)
+            return
         self._episodes.append(episode)
-        self._console.print(
-            f"Episode {len(self._episodes) - 1}: {episode.ended}: {episode.reason}.", highlight=False, markup=False
-        )
+        self._say(f"Episode {number}: {episode.ended}: {episode.reason}.")
+        if episode.ended in ("fault", "emergency stop"):
+            self._problem = f"{episode.ended}: {episode.reason}"
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
             write_json(self._directory / REPORT_FILE, self._report().to_dict())
 
     def _report(self) -> ControlReport:
-        return ControlReport(tuple(self._episodes), self._operator.interrupted)
+        return ControlReport(tuple(self._episodes), self._problem, self._operator.interrupted)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _refuse_others(overrides: Sequence[str]) -> None:
@@ -263,13 +265,18 @@ def _controller_of(
 def _policy_of(
     model: str | Path | MetaPolicy | ServedPolicy, stack: ExitStack, **options: Any
 ) -> MetaPolicy | ServedPolicy:
-    """The policy, with as many threads as it is worth."""
-    from menura.meta_policy import MetaPolicy
-    from menura.policies.threads import suitable_threads
+    """The policy, with as many threads as it is worth; torch is not imported for one that is there."""
+    if not isinstance(model, (str, Path)):
+        policy = model
+    else:
+        from menura.meta_policy import MetaPolicy
 
-    policy = MetaPolicy.from_pretrained(str(model), **options) if isinstance(model, (str, Path)) else model
-    if isinstance(policy, MetaPolicy):
-        stack.enter_context(suitable_threads(policy.policy))
-    elif policy is not model:
-        stack.callback(policy.close)
+        policy = MetaPolicy.from_pretrained(str(model), **options)
+        if not isinstance(policy, MetaPolicy):
+            stack.callback(policy.close)
+    inner = getattr(policy, "policy", None)
+    if inner is not None:
+        from menura.policies.threads import suitable_threads
+
+        stack.enter_context(suitable_threads(inner))
     return policy

@@ -1,0 +1,290 @@
+"""`menura control`, from the names on the command line to the report and the dataset."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from menura.cli.main import main
+from menura.cli.words import split_words
+from menura.control.dashboard import Dashboard, line
+from menura.control.loop import SafetySettings, Status
+from menura.control.operator import HELP_CAPITALS, Operator
+from menura.control.run import REPORT_FILE, control
+from menura.control.watchdog import WatchdogSettings
+from menura.data import open_dataset
+from menura.errors import ConfigError, DataError, FeatureMismatch
+from menura.robots import RobotError
+from menura.teleop.terminal import Terminal
+
+SETTINGS: dict[str, Any] = {
+    "control_hz": 100.0,
+    "safety": SafetySettings(slow_start_s=0.0),
+    "watchdog": WatchdogSettings(patience_s=5.0),
+}
+
+
+def once(action: Any) -> Any:
+    """An observer that does something once, a moment after the robot moves."""
+    seen: list[float] = []
+
+    def look(status: Status) -> None:
+        if status.action is not None and len(seen) < 10:
+            seen.append(status.time_s)
+            if len(seen) == 10:
+                action(status)
+
+    return look
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def test_episodes_a_report_and_a_dataset(make_arm: Any, make_policy: Any, console: Console, tmp_path: Path) -> None:
+    arm = make_arm()
+    run = {**SETTINGS, "task": "wave", "episodes": 2, "max_seconds": 0.2, "console": console, "seed": 7}
+    where = {"record": tmp_path / "data", "output_dir": tmp_path / "out"}
+    report = control(make_policy(arm), arm, **run, **where)
+    assert report.exit_code == 0
+    assert [episode.ended for episode in report.episodes] == ["time", "time"]
+    written = json.loads((tmp_path / "out" / REPORT_FILE).read_text())
+    assert len(written["episodes"]) == 2
+    assert written["episodes"][1]["timing"]["jitter_ms"]["count"] > 5
+    dataset = open_dataset(tmp_path / "data")
+    assert len(dataset) == 2
+    assert [dataset.episode(index).seed for index in range(2)] == [7, 8]
+    assert (dataset.features.fps, dataset.episode(0).task) == (50.0, "wave")
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Episode 1: time: 0.2 s are over." in said
+    assert "jitter p99" in said
+    with pytest.raises(RobotError, match="expected it to be connected"):  # it was let go
+        arm.get_observation()
+    report = control(make_policy(arm), arm, **{**run, "episodes": 1}, **where)  # goes on with the dataset
+    assert len(open_dataset(tmp_path / "data")) == 3
+
+
+def test_robot_and_controller_by_name(make_policy: Any, console: Console, tmp_path: Path) -> None:
+    from menura.config import load_robot
+    from menura.robots import make_robot
+
+    policy = make_policy(make_robot(load_robot("dummy")), fps=30.0)
+    policy.answer = lambda obs: np.zeros((1, 20, 6), np.float32)
+    overrides = ["--robot.args.fps", "100", "--controller.args.fraction", "0.5"]
+    seen: list[Status] = []
+    report = control(
+        policy,
+        "dummy",
+        controller="oldest_first",
+        overrides=overrides,
+        max_seconds=0.1,
+        observers=[seen.append],
+        console=console,
+        watchdog=WatchdogSettings(patience_s=5.0),
+    )
+    assert report.episodes[0].timing.control_hz == pytest.approx(100.0)  # the robot's fps
+    assert "OldestFirst" in console.file.getvalue() or report.exit_code == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--robot.args.speed", "3"], "robot.args.speed: no such argument of DummyRobot"),
+        (["--policy.args.x", "3"], "expected an override of robot, controller, teleop"),
+        (["--controller.args.fraction", "3"], "expected the controller that is meant, got none"),
+    ],
+)
+def test_wrong_overrides(overrides: Any, message: str, make_arm: Any, make_policy: Any) -> None:
+    with pytest.raises(ConfigError, match=message):
+        control(make_policy(make_arm()), "dummy", overrides=overrides)
+
+
+def test_what_cannot_be_driven_is_never_connected(make_arm: Any, make_policy: Any, console: Console) -> None:
+    arm, other = make_arm(), make_arm(state=["x"])
+    with pytest.raises(FeatureMismatch, match="state names"):
+        control(make_policy(other), arm, console=console)
+    with pytest.raises(RobotError, match="expected it to be connected"):
+        arm.get_observation()
+
+
+def test_a_fault_ends_the_run(make_arm: Any, make_policy: Any, console: Console, tmp_path: Path) -> None:
+    arm = make_arm()
+    watchdog = WatchdogSettings(robot_patience_s=0.1)
+    run = {**SETTINGS, "watchdog": watchdog, "episodes": 5, "max_seconds": 5.0, "console": console}
+    unplug = once(lambda status: setattr(arm, "broken", "unplugged"))
+    report = control(make_policy(arm), arm, record=tmp_path / "data", observers=[unplug], **run)
+    assert (len(report.episodes), report.exit_code) == (1, 1)
+    assert report.problem == "fault: robot: OSError: unplugged"
+    assert "s: robot: OSError: unplugged" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(open_dataset(tmp_path / "data")) == 1  # what there was until then
+
+
+def test_a_robot_that_is_lost_between_episodes(make_arm: Any, make_policy: Any, console: Console) -> None:
+    arm = make_arm()
+    reset, resets = arm.reset, []
+
+    def lose(seed: int | None = None) -> None:
+        resets.append(seed)
+        if len(resets) == 3:  # the first is that of connecting
+            raise RobotError("dummy: the connection was lost.")
+        reset(seed)
+
+    arm.reset = lose
+    report = control(make_policy(arm), arm, **SETTINGS, episodes=3, max_seconds=0.1, console=console)
+    assert (len(report.episodes), report.problem) == (1, "dummy: the connection was lost.")
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "ended", "code"),
+    [("SIGINT", "quit", 130), ("SIGTERM", "quit", 0), ("SIGUSR1", "emergency stop", 1)],
+)
+def test_signals(name: str, ended: str, code: int, make_arm: Any, make_policy: Any, console: Console) -> None:
+    arm = make_arm()
+    before = signal.getsignal(signal.SIGINT)
+
+    send = once(lambda status: os.kill(os.getpid(), getattr(signal, name)))
+    run = {**SETTINGS, "episodes": 3, "max_seconds": 5.0, "console": console}
+    report = control(make_policy(arm), arm, observers=[send], **run)
+    assert [episode.ended for episode in report.episodes] == [ended]
+    assert report.exit_code == code
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def keyboard() -> Iterator[tuple[Terminal, Any]]:
+    """A terminal, and what presses its keys."""
+    master, slave = os.openpty()
+    yield Terminal(slave), lambda keys: os.write(master, keys.encode())
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("keys", "capitals", "ended"),
+    [
+        ("s", False, "success"),
+        ("f", False, "failure"),
+        ("\n", False, "next"),
+        ("q", False, "quit"),
+        ("e", False, "emergency stop"),
+        ("\x1b", False, "emergency stop"),
+        ("xse", True, None),
+        ("S", True, "success"),
+    ],
+)
+def test_keys(
+    keys: str, capitals: bool, ended: str | None, keyboard: Any, make_arm: Any, make_policy: Any, make_loop: Any
+) -> None:
+    terminal, press = keyboard
+    arm = make_arm()
+    loop = make_loop(arm, make_policy(arm))
+    operator = Operator(loop, capitals=capitals, terminal=terminal)
+    assert (operator.help == HELP_CAPITALS) == capitals
+    loop.observers = (operator, once(lambda status: press(keys)))
+    with operator.attending():
+        episode = loop.run_episode(0.3)
+    assert episode.ended == (ended or "time")
+    assert operator.quits == (ended in ("quit", "emergency stop"))
+
+
+def test_space_holds_and_goes_on(keyboard: Any, make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    terminal, press = keyboard
+    arm = make_arm()
+    loop = make_loop(arm, make_policy(arm))
+    operator = Operator(loop, terminal=terminal)
+    pressed: list[float] = []
+
+    def twice(status: Status) -> None:
+        if len(pressed) < 2 and status.time_s > 0.1 + 0.1 * len(pressed):
+            pressed.append(status.time_s)
+            press(" ")
+
+    loop.observers = (operator, twice)
+    with operator.attending():
+        episode = loop.run_episode(0.4)
+    assert 1 <= episode.timing.holds["paused"] < episode.timing.ticks / 2
+    assert not loop.paused
+
+
+def test_the_next_episode_waits_for_enter(keyboard: Any, make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    terminal, press = keyboard
+    arm = make_arm()
+    loop = make_loop(arm, make_policy(arm))
+    for keys, goes_on in (("xs\n", True), ("xq", False)):
+        operator = Operator(loop, terminal=terminal)
+        with operator.attending():
+            press(keys)
+            assert operator.waits_for_next(loop.clock) == goes_on
+
+
+def test_a_live_dashboard(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    arm = make_arm()
+    file = io.StringIO()
+    dashboard = Dashboard("dummy, newest", console=Console(file=file, force_terminal=True, width=120), keys="q quit")
+    seen: list[Status] = []
+    loop = make_loop(arm, make_policy(arm), observers=[dashboard, seen.append])
+    with dashboard:
+        loop.run_episode(0.4)
+        dashboard._show()
+    shown = file.getvalue()
+    for word in ("dummy, newest", "inference", "sensing", "jitter", "q quit"):
+        assert word in shown
+    assert "policy  chunk" in line(seen[-1])
+
+
+def test_overrides_are_taken_from_the_words() -> None:
+    words = ["control", "-m", "run", "--robot", "dummy", "--robot.args.fps", "9", "--controller.args.x=1", "--dry-run"]
+    rest, overrides = split_words(words)
+    assert rest == ["control", "-m", "run", "--robot", "dummy", "--dry_run"]
+    assert overrides == ["--robot.args.fps", "9", "--controller.args.x=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--robot", "dumy"), "no robot is named 'dumy'"),
+        (("--robot", "dummy", "--robot.args.fsp", "3"), "robot.args.fsp: no such argument"),
+        (("--robot", "dummy", "--controller", "newes"), "newes"),
+        (("--robot", "dummy", "--episodes", "0"), "--episodes"),
+        ((), "Missing option '--robot'"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_loaded(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["control", "-m", "no_such_run", *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_heavy_is_imported_for_the_loop() -> None:
+    code = (
+        "import sys, menura.control.run, menura.control.loop;"
+        "print([m for m in ('torch', 'transformers', 'mujoco') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_dataset_of_others_is_not_gone_on_with(
+    make_arm: Any, make_policy: Any, console: Console, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "other.txt").write_text("x")
+    arm = make_arm()
+    with pytest.raises(DataError, match="expected a dataset of LeRobotWriter"):
+        control(make_policy(arm), arm, record=tmp_path / "data", console=console)
