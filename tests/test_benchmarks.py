@@ -29,6 +29,7 @@ SMALL = {
     "evaluation_memory": ["--episodes", "4", "--num_envs", "2", "--steps", "5"],
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
     "session": ["--steps", "100"],
+    "control": ["--robot", "dummy", "--seconds", "0.3", "--record"],
 }
 #: Measured beside a peer, whose Python they are given.
 PEERS = {"against_lerobot_eval"}
