@@ -56,6 +56,8 @@ def test_what_cannot_be_sent(value: object) -> None:
         {b"__ndarray__": True, b"data": b"1234", b"dtype": "<f4", b"shape": [2]},
         {b"__ndarray__": True, b"data": b"1234", b"dtype": "<f4", b"shape": [-1]},
         {b"__ndarray__": True, b"data": b"1234", b"dtype": "nonsense", b"shape": [1]},
+        {b"__ndarray__": True, b"data": b"1234", b"dtype": "f4,,", b"shape": [1]},
+        {b"__ndarray__": True, b"data": b"1234", b"dtype": "(1,2)f4", b"shape": [1]},
         {b"__ndarray__": True, b"dtype": "<f4", b"shape": [1]},
         {b"__npgeneric__": True, b"data": 1, b"dtype": "|O"},
     ],

@@ -8,6 +8,7 @@ same keys as text are read too. Nothing but plain data is ever built from bytes:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ _SCALAR_KINDS = "biuf"
 #: numpy 1 has no array of more.
 _MAX_DIMENSIONS = 32
 _MAX_DTYPE_NAME = 32
+_DTYPE_NAME = re.compile(r"[<>=|]?(\?|[A-Za-z]+\d*(\[\d*[A-Za-z]+\])?)")  # <f4, |b1, ?, float32, <M8[ns]
 #: Lists and maps of one frame, and what they hold together. Each costs far more than the byte it may be written in.
 MAX_CONTAINERS = 2**14
 MAX_VALUES = 2**20
@@ -105,8 +107,9 @@ def _decode(value: dict[Any, Any]) -> Any:
 
 def _dtype(name: Any, kinds: str) -> np.dtype[Any]:
     text = name.decode() if isinstance(name, bytes) else name
-    if not isinstance(text, str) or len(text) > _MAX_DTYPE_NAME:
-        raise TypeError(f"a dtype must be a short name, not {str(name)[:_MAX_DTYPE_NAME]!r}")
+    # A plain name: of others numpy reads Python, and its errors.
+    if not isinstance(text, str) or len(text) > _MAX_DTYPE_NAME or not _DTYPE_NAME.fullmatch(text):
+        raise TypeError("a dtype must be a plain name, such as <f4")
     dtype = np.dtype(text)
     if dtype.kind not in kinds:
         raise TypeError(f"data of dtype {dtype} is refused")
@@ -118,7 +121,7 @@ def _array(data: Any, dtype_name: Any, shape: Any) -> Any:
     if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"an array's shape must be a list of up to {_MAX_DIMENSIONS} sizes")
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"an array's shape must be a list of sizes, not {shape!r}")
+        raise ValueError("an array's shape must be a list of sizes")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"an array of shape {shape} and dtype {dtype} does not have {len(data or b'')} bytes")
     return np.ndarray(shape, dtype, data)
