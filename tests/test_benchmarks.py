@@ -28,6 +28,7 @@ SMALL = {
     "policies": ["tiny/act", "--batches", "1", "--repeats", "2"],
     "evaluation_memory": ["--episodes", "4", "--num_envs", "2", "--steps", "5"],
     "rollouts": ["--episodes", "2", "--num_envs", "2", "--steps", "5", "--rounds", "1"],
+    "serve": ["--rounds", "1", "--requests", "4", "--quiet_only"],
     "session": ["--steps", "100"],
     "control": ["--robot", "dummy", "--seconds", "0.3", "--record"],
 }
