@@ -14,6 +14,8 @@ from menura.serving.errors import Busy, ServingError
 from menura.serving.observing import EngineMetrics
 from menura.serving.rows import Row
 
+_ENDED = "server: expected one that computes, got one that has ended. Ask again later."
+
 Compute = Callable[[Sequence[Row]], list[Float32 | ServingError]]
 
 
@@ -77,12 +79,16 @@ class Batcher:
 
     async def compute(self, row: Row) -> Computed:
         """A row's actions, once it was its turn. Raises the ServingError that the policy's answer is instead."""
+        if self._task is None or self._task.done():
+            raise Busy(_ENDED)
         loop = asyncio.get_running_loop()
         waiting = _Waiting(row, row.form, loop.time(), loop.create_future())
-        self._waiting.append(waiting)
-        self._metrics.queue.set(len(self._waiting))
+        self._set_waiting([*self._waiting, waiting])
         self._changed.set()
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        finally:  # also when it is cancelled: what nobody waits for takes no memory
+            self._set_waiting([other for other in self._waiting if other is not waiting])
 
     def look_again(self) -> None:
         """What `expecting` says has changed."""
@@ -96,8 +102,7 @@ class Batcher:
                 await self._task
         for waiting in self._waiting:
             if not waiting.answer.done():
-                waiting.answer.set_exception(Busy("The server has ended. Ask another, or ask again later."))
-        self._waiting.clear()
+                waiting.answer.set_exception(Busy(_ENDED))
 
     async def _run(self) -> None:
         while True:
@@ -118,8 +123,7 @@ class Batcher:
             if batch:
                 rest_s = max(free_s, batch[0].arrived_s) + self._max_wait_s - loop.time()
                 if len(batch) == self._max_batch or rest_s <= 0 or not self._expecting(len(self._waiting)):
-                    self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
-                    self._metrics.queue.set(len(self._waiting))
+                    self._set_waiting([waiting for waiting in self._waiting if waiting not in batch])
                     return batch
                 alarm = loop.call_later(rest_s, self._changed.set)
                 await self._changed.wait()
@@ -128,12 +132,13 @@ class Batcher:
                 await self._changed.wait()
 
     def _oldest_alike(self) -> list[_Waiting]:
-        """Those who wait longest and can be computed together; whoever does not wait any more is forgotten."""
-        self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        if not self._waiting:
-            return []
-        form = self._waiting[0].form
-        return [waiting for waiting in self._waiting if waiting.form == form][: self._max_batch]
+        """Those who wait longest and can be computed together."""
+        there = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        return [waiting for waiting in there if waiting.form == there[0].form][: self._max_batch]
+
+    def _set_waiting(self, waiting: list[_Waiting]) -> None:
+        self._waiting = waiting
+        self._metrics.queue.set(len(waiting))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()

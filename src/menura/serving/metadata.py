@@ -16,7 +16,6 @@ def describe(meta: MetaPolicy, keys: KeyMap, limits: Mapping[str, int | float]) 
     """The metadata frame but for the session, in plain lists, numbers and text."""
     return {
         "protocol_version": PROTOCOL_VERSION,
-        "policy": meta.name,
         "features": meta.features.to_dict(),
         "chunk_size": meta.chunk_size,
         "n_action_steps": meta.n_action_steps,

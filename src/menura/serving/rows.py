@@ -16,7 +16,7 @@ from menura.errors import DataError, FeatureMismatch, MenuraError
 from menura.meta_policy import MetaPolicy
 from menura.serving.arrays import Float32
 from menura.serving.errors import PolicyFailed, RequestRefused, ServingError
-from menura.serving.sessions import layout
+from menura.serving.sessions import form_of
 
 _log = logging.getLogger("menura.serving")
 
@@ -43,7 +43,7 @@ class Row:
     def form(self) -> tuple[object, ...]:
         """Rows of equal form can be computed together."""
         optional = (self.observation_is_pad, self.timestep, self.generator, self.previous)
-        return (layout(self.views[-1]), len(self.views), *(part is None for part in optional))
+        return (form_of(self.views[-1]), len(self.views), *(part is None for part in optional))
 
 
 def predict_rows(meta: MetaPolicy, rows: Sequence[Row]) -> list[Float32 | ServingError]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from menura.serving.errors import RequestRefused
 
 Observation = Mapping[str, Any]
-Layout = tuple[tuple[str, tuple[int, ...], str], ...]
+Form = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
 class Policy(Protocol):
@@ -83,10 +83,10 @@ class ServingSession:
                 f"timestep: expected at least {newest}, that of the newest observation, got {step}. "
                 "Send reset: true where an episode begins."
             )
-        elif layout(observation) != layout(self._history[newest]):
+        elif form_of(observation) != form_of(self._history[newest]):
             raise RequestRefused(
-                f"observation: expected the form of those before it, {_told(layout(self._history[newest]))}, "
-                f"got {_told(layout(observation))}. Send reset: true where an episode begins."
+                f"observation: expected the form of those before it, {_told(form_of(self._history[newest]))}, "
+                f"got {_told(form_of(observation))}. Send reset: true where an episode begins."
             )
         self._history[step] = observation
         self._newest = step
@@ -112,8 +112,8 @@ class ServingSession:
         return views, np.array(steps) < self._first
 
 
-def layout(observation: Observation) -> Layout:
-    """The keys, shapes and dtypes of an observation: rows of the same layout can be stacked."""
+def form_of(observation: Observation) -> Form:
+    """The keys, shapes and dtypes of an observation: those of one form can be stacked."""
     images = observation.get("images", {})
     arrays = [(f"images/{camera}", images[camera]) for camera in sorted(images)]
     if "state" in observation:
@@ -122,5 +122,5 @@ def layout(observation: Observation) -> Layout:
     return (*parts, *((key, (), "text") for key in ("task",) if key in observation))
 
 
-def _told(parts: Layout) -> str:
+def _told(parts: Form) -> str:
     return ", ".join(f"{key} {shape} {dtype}" for key, shape, dtype in parts)

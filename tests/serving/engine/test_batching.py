@@ -30,7 +30,6 @@ class Doubling:
         self.batches: list[list[float]] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.gauges: list[float] = []
 
     def __call__(self, rows: Sequence[Row]) -> list[Any]:
         self.batches.append([float(one.views[0]["state"][0]) for one in rows])
@@ -40,9 +39,10 @@ class Doubling:
 
 @asynccontextmanager
 async def batching(doubling: Doubling, **settings: Any) -> AsyncIterator[Batcher]:
-    settings = {"max_batch": 3, "max_wait_s": 5.0, "expecting": lambda waiting: False} | settings
+    usual: dict[str, Any] = {"max_batch": 3, "max_wait_s": 5.0, "expecting": lambda waiting: False}
+    usual["metrics"] = Unheard()
     with ThreadPoolExecutor(1) as worker:
-        batcher = Batcher(doubling, worker, metrics=Unheard(), **settings)
+        batcher = Batcher(doubling, worker, **usual | settings)
         batcher.start()
         yield batcher
         doubling.gate.set()
@@ -109,6 +109,39 @@ def test_whoever_leaves_while_others_are_waited_for_is_forgotten() -> None:
 
     asyncio.run(ask())
     assert doubling.batches == [[2]]
+
+
+class Watching(Unheard):
+    """Remembers how long the queue was."""
+
+    def __init__(self) -> None:
+        self.lengths: list[float] = []
+
+    def set(self, value: float) -> None:
+        self.lengths.append(value)
+
+
+def test_whoever_leaves_takes_no_room_in_a_long_inference() -> None:
+    doubling, watching = Doubling(), Watching()
+
+    async def ask() -> None:
+        async with batching(doubling, metrics=watching) as batcher:
+            doubling.gate.clear()
+            running = asyncio.ensure_future(batcher.compute(row(1)))
+            while not doubling.batches:
+                await asyncio.sleep(0.001)
+            for _ in range(5):
+                leaving = asyncio.ensure_future(batcher.compute(row(2)))
+                await asyncio.sleep(0)
+                leaving.cancel()
+                await asyncio.sleep(0.001)
+                assert watching.lengths[-1] == 0
+            doubling.gate.set()
+            await running
+
+    asyncio.run(ask())
+    assert max(watching.lengths) == 1
+    assert doubling.batches == [[1]]
 
 
 def test_errors_are_of_their_row_alone() -> None:
