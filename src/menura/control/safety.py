@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from menura.control.bounds import Bounds, unbounded
 from menura.control.hold import hold_action, measured
-from menura.control.turns import Turns, angle, between
+from menura.control.turns import Turn, Turns, angle, between
 from menura.control.workspace import IntegratedWorkspace
 from menura.errors import ContractError
 from menura.features import Features
@@ -120,8 +120,13 @@ class Safety:
         self._started_s: float | None = None
         if self._workspace is not None:
             self._workspace.begin(state)
-        self._compare_with(measured(self.features, state))
-        self._compare_with(self._bounds.start(self._last, self.control_period_s).astype(np.float32))
+        start = measured(self.features, state)
+        start[self._differences] = self._neutral[self._differences]
+        self._last: Float32 = self._bounds.start(start, self.control_period_s).astype(np.float32)
+        self._last_turns: list[Turn | None] = [
+            None if np.isnan(self._last[places]).any() else self._turns.one(index, self._last)
+            for index, places in enumerate(self._turns.places)
+        ]
 
     def observe(self, state: Float32, captured_s: float) -> None:
         """A newer state (D,), captured at `captured_s`: where differences lead is counted from there."""
@@ -142,13 +147,12 @@ class Safety:
             safe, reasons = self._hold(), [refused or "no_plan"]
         else:
             safe, reasons = self._limited(action, now_s)
+            self._compare_with(safe)
         self.counts.update(reasons)
-        if safe is None:
-            return Checked(None, tuple(reasons))
-        self._sent, self._last_s = True, now_s
-        self._compare_with(safe)
-        if self._workspace is not None:
-            self._workspace.sent(safe[self._workspace.places].astype(np.float64), now_s)
+        if safe is not None:
+            self._sent, self._last_s = True, now_s
+            if self._workspace is not None:
+                self._workspace.sent(safe[self._workspace.places].astype(np.float64), now_s)
         return Checked(safe, tuple(reasons))
 
     def sent(self, action: Float32) -> None:
@@ -163,10 +167,10 @@ class Safety:
 
     def _compare_with(self, action: Float32) -> None:
         """The next command's step is from here; a difference's from none."""
-        self._last: Float32 = np.array(action, np.float32)
+        self._last = np.array(action, np.float32)
         self._last[self._differences] = self._neutral[self._differences]
-        known = [not np.isnan(self._last[places]).any() for places in self._turns.places]
-        self._last_turns = [self._turns.one(i, self._last) if known[i] else None for i in range(len(known))]
+        if self.features.control_type == "abs":
+            self._last_turns = [self._turns.one(index, self._last) for index in range(len(self._turns))]
 
     def _refusal(self, action: Float32 | None, now_s: float, captured_s: float | None) -> str | None:
         """Why what is asked for is not done."""

@@ -7,6 +7,7 @@ for many rotations at once, in thirty times the time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Turns:
         return turn
 
     def numbers_of(self, index: int, turn: Turn) -> Float32:
-        """One rotation in its representation."""
+        """One of the rotations in its representation."""
         return convert(np.array(turn), "quat_xyzw", self.representations[index]).astype(np.float32)
 
     def leading(self, actions: Floats) -> tuple[int, str | None]:
@@ -80,10 +81,10 @@ class Turns:
             return False
         return True
 
-    def write(self, turns: list[Turn], action: Floats) -> None:
-        """R rotations into an action (A,), each in its representation."""
-        for index, turn in enumerate(turns):
-            action[self.places[index]] = self.numbers_of(index, turn)
+    def write(self, turns: Sequence[Any], actions: Floats) -> None:
+        """(..., R, 4) into actions (..., A), each in its representation."""
+        for index, (places, representation) in enumerate(zip(self.places, self.representations, strict=True)):
+            actions[..., places] = convert(np.asarray(turns)[..., index, :], "quat_xyzw", representation)
 
 
 def angle(a: Turn, b: Turn) -> float:

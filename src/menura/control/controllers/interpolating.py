@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class Interpolating(DelayCompensated):
         if self._motion is not None:
             numbers, turns = self._at(min(now_s, self._motion.end_s))
             new_numbers, new_turns = motion.at(now_s)
-            gap = numbers - new_numbers
+            gap: Float64 = numbers - new_numbers
             gap[motion.jumping] = 0.0
             apart = [product(old, inverse(new)) for old, new in zip(turns, new_turns, strict=True)]
             self._gap, self._switched_s = (gap, apart), now_s
@@ -90,25 +91,29 @@ class Interpolating(DelayCompensated):
             return None
         if self.features.control_type == "delta":
             return replace(command, action=self._divided(command.action))
-        return replace(command, action=self._action(now_s), meant_s=max(now_s, command.meant_s))
+        return replace(command, action=self._actions([now_s])[0], meant_s=max(now_s, command.meant_s))
 
-    def _action(self, time_s: float) -> Float32:
-        """(A,) what is commanded at `time_s`, of absolute actions."""
-        numbers, turns = self._at(time_s)
-        action: Float32 = numbers.astype(np.float32)
-        self.turns.write(turns, action)
-        return action
+    def _actions(self, times_s: Sequence[float]) -> Float32:
+        """(n, A) what is commanded at these times, of absolute actions."""
+        numbers, turns = zip(*map(self._at, times_s), strict=True)
+        actions: Float32 = np.array(numbers, np.float32)
+        self.turns.write(turns, actions)
+        return actions
 
     def _at(self, time_s: float) -> tuple[Float64, list[Turn]]:
         """The motion under way, and what is left of the gap to the one before it."""
         assert self._motion is not None, "a chunk is received before it is executed"
         numbers, turns = self._motion.at(time_s)
-        left = min(max(1 - (time_s - self._switched_s) / self.blend_s, 0.0), 1.0)
+        left = self._gap_left(time_s)
         if left == 0:
             return numbers, turns
         gap, apart = self._gap
         turns = [product(between(IDENTITY, one, left), turn) for one, turn in zip(apart, turns, strict=True)]
         return numbers + left * gap, turns
+
+    def _gap_left(self, time_s: float) -> float:
+        """In [0, 1]."""
+        return min(max(1 - (time_s - self._switched_s) / self.blend_s, 0.0), 1.0)
 
     def _divided(self, action: Float32) -> Float32:
         """(A,) a difference -> that of one tick."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import numpy as np
-
 from menura.chunks import PreviousChunk
 from menura.control.controllers.interpolating import Interpolating
 from menura.errors import ContractError
@@ -64,6 +62,6 @@ class RealTimeChunking(Interpolating):
         if self.features.control_type == "delta":
             actions = plan.actions[max(round(behind), 0) :]
         else:
-            actions = np.stack([self._action(capture_s + step * plan.period_s) for step in range(length)])
+            actions = self._actions([capture_s + step * plan.period_s for step in range(length)])
         expected_s = self.expected_delay_s if delay_s is None else delay_s
         return PreviousChunk(actions, min(max(math.ceil(expected_s / plan.period_s - _TOLERANCE), 0), len(actions)))
