@@ -82,11 +82,18 @@ def test_a_new_episode_begins_at_the_start() -> None:
     assert later(robot, 0.1).tolist() == [0.0, 0.0]
     robot.reset(3)
     assert later(robot, 0.1).tolist() == [0.5, 0.0]
+
+
+def test_connected_again_it_is_where_it_was_and_rests() -> None:
+    robot = dummy(lag_s=0.05)
+    robot.send_action(np.ones(2, np.float32))
+    left = later(robot, 0.05)
     robot.disconnect()
     robot.disconnect()
+    robot.clock.advance(1e6)
     robot.connect()
     robot.connect()
-    assert later(robot, 0.1).tolist() == [0.5, 0.0]
+    assert later(robot, 1.0).tolist() == left.tolist() != [1.0, 1.0]
 
 
 def test_the_connection_is_lost_once_and_can_be_made_again() -> None:

@@ -112,12 +112,13 @@ def test_delays_are_injected(project: Path) -> None:
     assert robot.steps == 8  # of 10 periods the first two had no command
 
 
-def test_success_and_the_end_of_an_episode(project: Path) -> None:
+def test_success_and_the_end_of_an_episode(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     robot = point(project, env={"max_episode_steps": 5})
     robot.send_action(act(1.5))
     assert robot.success() is False
     pass_time(robot, 1.0)
     assert (robot.success(), robot.steps, robot.episode_over) == (True, 5, True)
+    assert "the environment takes no more than 5 steps an episode; the robot rests" in caplog.text
     assert robot.get_observation()["times"]["state"] == pytest.approx(1.0)  # it rests, and is sensed
     robot.reset(seed=100)
     assert (robot.success(), robot.steps, robot.episode_over) == (False, 0, False)
@@ -198,7 +199,7 @@ def test_a_simulator_that_cannot_keep_up_is_told(
         deadline = time.monotonic() + 10
         while not caplog.records and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert "expected the simulation to run in real time, got 0." in caplog.text
+    assert "expected the simulation to keep up with time, got 0." in caplog.text
     assert len(caplog.records) == 1
     now = robot.clock.now()
     assert robot.get_observation()["times"]["state"] <= now + 0.001  # never from the future

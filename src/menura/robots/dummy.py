@@ -13,7 +13,7 @@ from menura.clock import Clock
 from menura.errors import did_you_mean
 from menura.features import CameraFeature, Features, VectorFeature
 from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation, UInt8
-from menura.robots.sensing import STATE, Faults, Sensing
+from menura.robots.sensing import STATE, TOLERANCE_S, Faults, Sensing
 from menura.robots.stand_in import Commands, Connection, checked_action
 
 
@@ -82,36 +82,35 @@ class DummyRobot(Robot):
         self._start = self._start_of(self.features.state, start or {})
         self._lag_s = lag_s
         faults = Faults(
-            sensing_delay_s,
-            sensing_jitter_s,
-            action_delay_s,
-            drop_share,
-            frozen_after_s or {},
-            disconnect_after_s,
-            stop_after_s,
-            seed,
+            sensing_delay_s=sensing_delay_s,
+            sensing_jitter_s=sensing_jitter_s,
+            action_delay_s=action_delay_s,
+            drop_share=drop_share,
+            frozen_after_s=frozen_after_s or {},
+            disconnect_after_s=disconnect_after_s,
+            stop_after_s=stop_after_s,
+            seed=seed,
         )
         self._sensing = Sensing((STATE, *self.features.cameras), faults)
         self._connection = Connection(name, faults)
         self._commands = Commands(self.features, faults.action_delay_s)
         self._lock = threading.Lock()
+        self._state = self._target = self._start
 
     def connect(self) -> None:
-        if not self._connection.is_open:
-            self._connection.open(self.clock.now())
-            self.reset()
+        """Begins at the start the first time, and later where it was left, at rest."""
+        if self._connection.is_open:
+            return
+        self._connection.open(self.clock.now())
+        self._begin(self._state, None)
 
     def disconnect(self) -> None:
         self._connection.close()
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the start."""
-        self._connection.check(now_s := self.clock.now())
-        with self._lock:
-            self._state, self._target = self._start.copy(), self._start.copy()
-            self._commands.clear()
-            self._begun_s, self._number = now_s, 0
-            self._sensing.begin(now_s, self._sensed(), seed=seed)
+        self._connection.check(self.clock.now())
+        self._begin(self._start, seed)
 
     def get_observation(self) -> RobotObservation:
         self._connection.check(now_s := self.clock.now())
@@ -131,15 +130,23 @@ class DummyRobot(Robot):
     def stopped(self) -> str | None:
         return self._connection.stopped(self.clock.now())
 
+    def _begin(self, state: Float32, seed: int | None) -> None:
+        """At rest in a state, from now on."""
+        with self._lock:
+            self._state, self._target = state, state.copy()
+            self._commands.clear()
+            self._begun_s, self._number = self.clock.now(), 0
+            self._sensing.begin(self._begun_s, self._sensed(), seed=seed)
+
     def _pass_time(self, now_s: float) -> None:
         """From one capture to the next, each after the commands that came before it."""
         period_s = 1.0 / self.features.fps
         nearer = 1.0 if self._lag_s == 0 else 1.0 - math.exp(-period_s / self._lag_s)
-        while (next_s := self._begun_s + (self._number + 1) * period_s) <= now_s + 1e-6:
+        while (next_s := self._begun_s + (self._number + 1) * period_s) <= now_s + TOLERANCE_S:
             command = self._commands.take(next_s - period_s)
             if command is not None:
                 self._aim(command)
-            self._state += np.float32(nearer) * (self._target - self._state)
+            self._state = self._state + np.float32(nearer) * (self._target - self._state)
             self._number += 1
             self._sensing.capture(next_s, self._sensed())
 

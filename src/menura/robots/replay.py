@@ -16,7 +16,7 @@ from menura.clock import Clock
 from menura.data.opening import open_dataset
 from menura.features import VectorFeature
 from menura.processing.rotations import angle
-from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation
+from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation, UInt8
 from menura.robots.sensing import TOLERANCE_S
 from menura.robots.stand_in import checked_action
 
@@ -82,6 +82,7 @@ class ReplayRobot(Robot):
         self._times_s = (self._episode.timestamps - self._episode.timestamps[0]) / rate
         self._compared = _Comparison(self.features.action)
         self._begun_s: float | None = None
+        self._decoded: tuple[int, dict[str, UInt8]] = (-1, {})  # the frame that was looked at last, and its pictures
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -103,10 +104,13 @@ class ReplayRobot(Robot):
     def get_observation(self) -> RobotObservation:
         frame, begun_s = self._frame()
         captured_s = begun_s + float(self._times_s[frame])
-        images = {camera: np.asarray(self._episode.images[camera][frame]) for camera in self.features.cameras}
+        if self._decoded[0] != frame:
+            cameras = self.features.cameras
+            self._decoded = frame, {camera: np.asarray(self._episode.images[camera][frame]) for camera in cameras}
+        images = self._decoded[1]
         return {
             "state": self._episode.state[frame].copy(),
-            "images": images,
+            "images": dict(images),
             "times": dict.fromkeys(("state", *images), captured_s),
         }
 

@@ -73,24 +73,24 @@ class SimRobot(Robot):
         if not realtime_factor > 0:
             raise RobotError(f"realtime_factor: expected a number above 0, got {realtime_factor}.")
         faults = Faults(
-            sensing_delay_s,
-            sensing_jitter_s,
-            action_delay_s,
-            drop_share,
-            frozen_after_s or {},
-            disconnect_after_s,
-            stop_after_s,
-            seed,
+            sensing_delay_s=sensing_delay_s,
+            sensing_jitter_s=sensing_jitter_s,
+            action_delay_s=action_delay_s,
+            drop_share=drop_share,
+            frozen_after_s=frozen_after_s or {},
+            disconnect_after_s=disconnect_after_s,
+            stop_after_s=stop_after_s,
+            seed=seed,
         )
         if clock is not None:
             self.clock = clock
         config = load_env(env, project) if isinstance(env, str) else env
         self._simulator = Simulator(lambda: make_env(config, project))
-        env_made = self._simulator.env
-        self.features = env_made.features
-        self.name = self.features.robot or env_made.class_name
-        self.task = env_made.task
-        self.limits = _limits_of(env_made, limits)
+        made = self._simulator.env
+        self.features = made.features
+        self.name = self.features.robot or made.class_name
+        self.task = made.task
+        self.limits = _limits_of(made, limits)
         self._period_s = 1.0 / (self.features.fps * realtime_factor)
         self._sensing = Sensing((STATE, *self.features.cameras), faults)
         self._connection = Connection(self.name, faults)
@@ -228,6 +228,13 @@ class SimRobot(Robot):
         self.steps += 1
         self._success = bool(info["success"])
         self._over = terminated or truncated
+        if truncated and not terminated:
+            _log.warning(
+                "%s: the environment takes no more than %d steps an episode; the robot rests. Control it for less "
+                "time, or give the environment a larger max_episode_steps.",
+                self.name,
+                self.steps,
+            )
 
 
 class _Slowness:
@@ -245,8 +252,8 @@ class _Slowness:
         if not self._told and self._passed_s >= _JUDGED_AFTER_S and share < _KEEPS_UP:
             self._told = True
             _log.warning(
-                "%s: expected the simulation to run in real time, got %.2f of it. Use smaller or fewer cameras, or set "
-                "realtime_factor to at most that.",
+                "%s: expected the simulation to keep up with time, got %.2f of it. Use smaller or fewer cameras, or "
+                "lower realtime_factor by as much.",
                 self._name,
                 share,
             )
