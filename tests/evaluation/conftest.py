@@ -49,15 +49,21 @@ def toy_env() -> Any:
 
 
 @pytest.fixture
-def toy_meta(toy: ModuleType) -> Any:
-    """A small policy of the toy environment, not trained; it looks at one observation and samples nothing."""
+def toy_meta(toy_policy: Any) -> Any:
+    """A small policy of the toy environment, not trained; it samples nothing."""
+    return toy_policy("MLPPolicy", hidden_size=32, chunk_size=8, n_action_steps=4)
+
+
+@pytest.fixture
+def toy_policy(toy: ModuleType) -> Any:
+    """`toy_policy("FlowPolicy", **args)` -> a MetaPolicy of the toy environment, not trained."""
     import numpy as np
     import torch
 
+    from menura.components import load
     from menura.config.schema import ProcessorConfig
     from menura.meta_policy import MetaPolicy
     from menura.policies.contract import build_policy
-    from menura.policies.mlp.modeling_mlp import MLPPolicy
     from menura.processing.normalizer import Rows
     from menura.processing.processor import Processor
 
@@ -65,9 +71,12 @@ def toy_meta(toy: ModuleType) -> Any:
         ones = np.ones(width)
         return Rows(0 * ones, 0.2 * ones, -ones, ones, -ones, ones)
 
-    torch.manual_seed(0)
-    features = toy.ToyEnv().features
-    policy = build_policy(MLPPolicy, {"hidden_size": 32, "chunk_size": 8, "n_action_steps": 4}, features)
-    statistics = {"demos": {"state": rows(2), "action": rows(1)}}
-    processor = Processor.build(ProcessorConfig(state="identity"), features, statistics, policy.config)
-    return MetaPolicy(policy, processor, checkpoint_hash="abc")
+    def make(name: str, **args: Any) -> MetaPolicy:
+        torch.manual_seed(0)
+        features = toy.ToyEnv().features
+        policy = build_policy(load("policy", name, Path.cwd()), args, features)
+        statistics = {"demos": {"state": rows(2), "action": rows(1)}}
+        processor = Processor.build(ProcessorConfig(state="identity"), features, statistics, policy.config)
+        return MetaPolicy(policy, processor, checkpoint_hash="abc")
+
+    return make

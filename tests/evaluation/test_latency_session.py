@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from menura.chunks import PreviousChunk
+from menura.chunks import ActionChunk, PreviousChunk
 from menura.errors import ConfigError, ContractError
 from menura.evaluation.evaluate import evaluate
-from menura.evaluation.latency_execution import DelayedExecution
+from menura.evaluation.latency_execution import CONTROLLERS, DelayedExecution
 from menura.evaluation.latency_model import LatencyModel
 from menura.evaluation.latency_session import LatencySession
 from menura.features import Features, VectorFeature
@@ -31,10 +33,8 @@ def features(control_type: str | None = "abs", fps: float = FPS) -> Features:
 class Clockwork:
     """Says of each action the step that it is meant for, so that what is executed tells how late it is."""
 
-    n_action_steps = 4
-
     def __init__(self, chunk_size: int = 8, offsets: tuple[int, ...] = (0,), **of_features: Any) -> None:
-        self.chunk_size, self.observation_offsets = chunk_size, offsets
+        self.chunk_size, self.n_action_steps, self.observation_offsets = chunk_size, 1, offsets
         self.features = features(**of_features)
         self.asked: list[dict[str, Any]] = []
 
@@ -158,6 +158,59 @@ def test_delays_belong_to_the_episodes_seed() -> None:
     assert alone[0] != alone[1]
 
 
+def stepped(execution: DelayedExecution, policy: Any, steps: int, seed: int) -> list[float]:
+    """The same episode as a loop would live it: one tick after the other, an answer delivered when its time comes."""
+    controller, period_s = execution.new_controller(), 1 / policy.features.fps
+    control_period_s = 1 / (execution.control_hz or policy.features.fps)
+    controller.begin(policy.features, control_period_s)
+    random = np.random.default_rng([0x1A7E, seed])
+    coming: list[tuple[float, ActionChunk]] = []
+    actions: list[float] = []
+    tick, last, number = 0, np.zeros(1), 0
+
+    def deliver(until_s: float) -> None:
+        while coming and coming[0][0] <= until_s + 1e-6:
+            arrival_s, chunk = coming.pop()
+            controller.receive(chunk, arrival_s)
+
+    for step in range(steps):
+        now_s = step * period_s
+        for before in (True, False):
+            while tick * control_period_s <= now_s + (-1e-6 if before else 1e-6):
+                deliver(tick * control_period_s)
+                command = controller.command(tick * control_period_s)
+                last = last if command is None else command.action
+                tick += 1
+            deliver(now_s)
+            if before and not coming and controller.wants(now_s):
+                delay_s = execution.latency.draw(random)
+                answer = policy.predict({"timestep": [step]}, previous=[controller.previous(now_s)])[0]
+                if number == 0:
+                    controller.receive(ActionChunk(answer[:0], -delay_s, period_s), 0.0)
+                coming.append((now_s + delay_s * (number > 0), ActionChunk(answer, now_s, period_s, number)))
+                number += 1
+                deliver(now_s)
+        actions.append(float(last[0]))
+    return actions
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    controller=st.sampled_from(CONTROLLERS),
+    latency=st.sampled_from(["0ms", "30ms", "100ms", "330ms", "normal(150ms, 90ms)", "lognormal(400ms, 500ms)"]),
+    control_hz=st.sampled_from([None, 5, 10, 23.0, 50, 100]),
+    chunk_size=st.integers(1, 20),
+    seed=st.integers(0, 9),
+)
+def test_planning_ahead_is_living_tick_by_tick(
+    controller: str, latency: str, control_hz: float | None, chunk_size: int, seed: int
+) -> None:
+    execution = DelayedExecution(LatencyModel.of(latency), controller, control_hz)
+    policy = Clockwork(chunk_size)
+    ahead, _ = executed(LatencySession(policy, execution, 1, 1000), 40, seed=seed)
+    assert ahead == pytest.approx(stepped(execution, policy, 40, seed), abs=1e-6)
+
+
 def test_an_episode_is_not_planned_beyond_its_end() -> None:
     session = session_of(Clockwork(8), "delay_compensated", "0ms", steps=5)
     (plan,) = session.plan({"state": np.zeros((1, 1), np.float32)}, [0])
@@ -202,6 +255,17 @@ def test_a_real_policy_does_the_same_in_1_and_2_processes(toy_meta: Any, toy_env
     plain = evaluate(toy_meta, toy_env(), num_envs=3, **OPTIONS)
     assert plain.fingerprint != found[0].fingerprint
     assert "delay_s" not in plain.measures
+
+
+def test_a_policy_that_samples_is_guided_by_its_seed(toy_policy: Any, toy_env: Any) -> None:
+    meta = toy_policy("FlowPolicy", hidden_size=32, n_layers=1, n_heads=2, chunk_size=8, n_action_steps=4)
+    assert meta.guides
+    found = [
+        evaluate(meta, toy_env(max_episode_steps=12), execution=delayed(), exact=True, num_envs=n, **OPTIONS)
+        for n in (1, 3)
+    ]
+    assert found[0].episodes == found[1].episodes
+    assert all(episode.measures["inferences"] > 1 for episode in found[0].episodes)
 
 
 def test_exact_does_not_even_depend_on_num_envs(toy_meta: Any, toy_env: Any) -> None:
