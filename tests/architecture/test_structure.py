@@ -109,6 +109,7 @@ TORCH_FREE = [
     "control.controllers.real_time_chunking",
     "control.controllers.temporal_ensemble",
     "control.safety",
+    "control.run",
 ]
 HEAVY = ("torch", "transformers", "accelerate", "mujoco", "dm_control", "metaworld", "gym_aloha", "tensorboard")
 

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,15 +267,6 @@ def test_wrong_words_are_refused_before_anything_is_loaded(
         main(["control", "-m", "no_such_run", *words])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_nothing_heavy_is_imported_for_the_loop() -> None:
-    code = (
-        "import sys, menura.control.run, menura.control.loop;"
-        "print([m for m in ('torch', 'transformers', 'mujoco') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_dataset_of_others_is_not_gone_on_with(
