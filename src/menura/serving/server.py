@@ -163,9 +163,10 @@ class Listening:
         self._doors.draining = True
         for site in list(self._runner.sites):
             await site.stop()
+        end_s = asyncio.get_running_loop().time() + drain_s
         doors = [self._doors.drain(drain_s)] + ([] if self._zmq is None else [self._zmq.drain(drain_s)])
         await asyncio.gather(*doors)
-        await self._engine.drain(drain_s)
+        await self._engine.drain(max(end_s - asyncio.get_running_loop().time(), 0.0))
         await self._runner.cleanup()
 
     async def __aenter__(self) -> Listening:

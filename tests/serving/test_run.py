@@ -1,0 +1,110 @@
+"""`menura serve` as a process: it ends when told, with what was asked answered, and at once when told twice."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from menura.errors import MenuraError
+from menura.serving import codec
+from menura.serving.run import serve
+
+GOOD = codec.pack({"state": np.zeros(3, np.float32)})
+SCRIPT = """
+import runpy, sys
+from menura.meta_policy import MetaPolicy
+from menura.serving import run, server
+
+parts = runpy.run_path(sys.argv[1])
+parts["Gated"].gate.set()
+meta = parts["served"](parts["Gated"])
+MetaPolicy.from_pretrained = lambda *args, **options: meta
+start = server.PolicyServer.start
+
+async def started(self):
+    listening = await start(self)
+    if sys.argv[2] == "stuck":
+        parts["Gated"].gate.clear()
+    return listening
+
+server.PolicyServer.start = started
+run.serve("toy", port=0)
+"""
+
+
+@contextmanager
+def running(how: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address."""
+    conftest = Path(__file__).with_name("conftest.py")
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, conftest, how], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        told = ""
+        while not (address := re.search(r"answers on (ws://\S+)", told)):
+            line = process.stderr.readline()
+            assert line, told
+            told += line
+        yield process, address[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_it_ends_when_told() -> None:
+    with running("free") as (process, address), connect(address) as client:
+        client.recv()
+        client.send(GOOD)
+        assert codec.unpack(client.recv())["actions"].shape == (4, 2)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_it_ends_though_an_inference_does_not() -> None:
+    with running("stuck") as (process, address), connect(address) as client:
+        client.recv()
+        client.send(GOOD)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_twice_it_ends_at_once(number: int) -> None:
+    with running("stuck") as (process, address), connect(address) as client:
+        client.recv()
+        client.send(GOOD)
+        time.sleep(0.2)
+        process.send_signal(number)
+        time.sleep(0.2)
+        start = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert time.monotonic() - start < 5
+
+
+def test_what_is_wrong_is_said_before_the_checkpoint_is_read(tmp_path: Path) -> None:
+    for options, message in (
+        ({"host": "0.0.0.0"}, "expected a key"),
+        ({"api_key_file": tmp_path / "none"}, "No such file"),
+        ({"certificate": tmp_path / "c", "private_key": tmp_path / "k"}, "expected a certificate"),
+    ):
+        with pytest.raises(MenuraError, match=message):
+            serve(tmp_path / "no run", **options)  # type: ignore[arg-type]
