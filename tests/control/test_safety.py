@@ -217,6 +217,14 @@ def test_what_cannot_be_kept_is_refused(make, message) -> None:
         make()
 
 
+def test_a_robot_that_rounds_is_not_held_outside_its_limits() -> None:
+    guard = safety()
+    guard.begin(vector(0.0, 0.0))
+    guard.check(vector(1.0, 0.0), 0.0)
+    guard.sent(vector(1.0001, 0.0))
+    np.testing.assert_array_equal(guard.check(None, 0.1).action, vector(1.0, 0.0))
+
+
 def test_what_a_robot_says_it_was_sent_must_be_an_action() -> None:
     with pytest.raises(RobotError, match="expected the 2 numbers that were sent"):
         safety().sent(vector(np.nan, 0.0))

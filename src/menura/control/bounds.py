@@ -13,6 +13,7 @@ from menura.errors import ContractError
 from menura.features import Features
 from menura.robots.base import Limits, RobotError
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 #: Rotations whose numbers have no range of their own.
@@ -55,18 +56,23 @@ class Bounds:
         """(A,) by how much a command may differ from one so long before."""
         return self._step if self._velocity is None else np.minimum(self._step, self._velocity * seconds)
 
-    def contains(self, action: NDArray[np.floating[Any]]) -> bool:
-        """Whether an action (A,) lies in the range and in the workspace."""
-        low, high = np.maximum(self.low, self.box_low), np.minimum(self.high, self.box_high)
-        return bool(((action >= low) & (action <= high)).all())
+    def clip(self, action: NDArray[np.floating[Any]]) -> Float32:
+        """(A,) the nearest in the range and in the workspace; NaN stays."""
+        inside = np.clip(action, np.maximum(self.low, self.box_low), np.minimum(self.high, self.box_high))
+        clipped: Float32 = inside.astype(np.float32)
+        return clipped
 
-    def start(self, measured: NDArray[np.floating[Any]], seconds: float) -> Float64:
-        """(A,) what was measured, NaN where nothing was -> the nearest in the range.
+    def contains(self, action: Float32) -> bool:
+        """Whether an action (A,) lies in the range and in the workspace."""
+        return bool((self.clip(action) == action).all())
+
+    def start(self, measured: Float32, seconds: float) -> Float32:
+        """(A,) what was measured, NaN where nothing was -> the nearest within the bounds.
 
         Raises:
             RobotError: that is further than a step of so many seconds.
         """
-        within: Float64 = np.clip(measured, np.maximum(self.low, self.box_low), np.minimum(self.high, self.box_high))
+        within = self.clip(measured)
         outside = np.abs(measured - within) > self.steps(seconds)
         if outside.any():
             place = int(outside.argmax())

@@ -120,9 +120,10 @@ class Safety:
         self._started_s: float | None = None
         if self._workspace is not None:
             self._workspace.begin(state)
+        # NaN where it is not known; what is not known is compared with nothing.
         start = measured(self.features, state)
         start[self._differences] = self._neutral[self._differences]
-        self._last: Float32 = self._bounds.start(start, self.control_period_s).astype(np.float32)
+        self._last = self._bounds.start(start, self.control_period_s)
         self._last_turns: list[Turn | None] = [
             None if np.isnan(self._last[places]).any() else self._turns.one(index, self._last)
             for index, places in enumerate(self._turns.places)
@@ -143,10 +144,11 @@ class Safety:
             ContractError: an action of another width.
         """
         refused = self._refusal(action, now_s, captured_s)
-        if action is None or refused is not None:
-            safe, reasons = self._hold(), [refused or "no_plan"]
+        turns = None if action is None or refused is not None else self._turns.read(action)
+        if action is None or turns is None:
+            safe, reasons = self._hold(), [refused or "no_rotation"]
         else:
-            safe, reasons = self._limited(action, now_s)
+            safe, reasons = self._limited(action, turns, now_s)
             self._compare_with(safe)
         self.counts.update(reasons)
         if safe is not None:
@@ -156,14 +158,16 @@ class Safety:
         return Checked(safe, tuple(reasons))
 
     def sent(self, action: Float32) -> None:
-        """(A,) what a robot's own clipping made of the last command: the next one is compared with it.
+        """(A,) what a robot's own clipping made of the last command: the next one is compared with it, and it is held.
+
+        Where it is a little outside the limits (rounding of units) the nearest within them stands for it.
 
         Raises:
             RobotError: it is no action.
         """
-        if action.shape != self._last.shape or not np.isfinite(action).all() or not self._turns.valid(action):
+        if action.shape != self._last.shape or not np.isfinite(action).all() or self._turns.read(action) is None:
             raise RobotError(f"robot: expected the {len(self._last)} numbers that were sent, got {action.tolist()}.")
-        self._compare_with(action)
+        self._compare_with(self._bounds.clip(action))
 
     def _compare_with(self, action: Float32) -> None:
         """The next command's step is from here; a difference's from none."""
@@ -180,22 +184,20 @@ class Safety:
             raise ContractError(f"safety: expected an action of {len(self._last)} numbers, got shape {action.shape}.")
         if captured_s is not None and now_s - captured_s > self.max_plan_age_s:
             return "stale_plan"
-        if not np.isfinite(action).all():
-            return "not_finite"
-        return None if self._turns.valid(action) else "no_rotation"
+        return None if np.isfinite(action).all() else "not_finite"
 
     def _hold(self) -> Float32 | None:
         """None also where the robot stands outside its limits before anything was sent: that must not be commanded."""
         held = hold_action(self.features, self._last if self._sent else None, self._state)
         return held if held is None or self._sent or self._bounds.contains(held) else None
 
-    def _limited(self, action: Float32, now_s: float) -> tuple[Float32, list[str]]:
+    def _limited(self, action: Float32, turns: list[Turn], now_s: float) -> tuple[Float32, list[str]]:
         numbers = self._turns.numbers
         allowed, cause = self._allowed(now_s)
         asked = action.astype(np.float64)
         ranged = np.clip(asked, self._bounds.low, self._bounds.high)
         boxed = np.clip(ranged, self._bounds.box_low, self._bounds.box_high)
-        before = np.where(np.isnan(self._last), boxed, self._last)  # what is not known is compared with nothing
+        before = np.where(np.isnan(self._last), boxed, self._last)
         limited = np.clip(boxed, before - allowed, before + allowed)
         reasons = [
             reason
@@ -209,8 +211,8 @@ class Safety:
                 reasons.append("workspace")
             limited[places] = inside
         safe: Float32 = limited.astype(np.float32)
-        for index, places in enumerate(self._turns.places):
-            safe[places], why = self._turned(index, action, float(allowed[places].min()), cause)
+        for index, (turn, places) in enumerate(zip(turns, self._turns.places, strict=True)):
+            safe[places], why = self._turned(index, turn, float(allowed[places].min()), cause)
             reasons += why
         return safe, list(dict.fromkeys(reasons))
 
@@ -225,10 +227,10 @@ class Safety:
             return allowed * (running_s / self.slow_start_s), "slow_start"
         return allowed, "step"
 
-    def _turned(self, index: int, action: Float32, allowed_rad: float, cause: str) -> tuple[Float32, list[str]]:
+    def _turned(self, index: int, turn: Turn, allowed_rad: float, cause: str) -> tuple[Float32, list[str]]:
         """The numbers of one rotation of what is sent, and why they are not those asked for."""
         places = self._turns.places[index]
-        turn, before, reasons = self._turns.one(index, action), self._last_turns[index], []
+        before, reasons = self._last_turns[index], list[str]()
         if before is not None and (far := angle(before, turn)) > allowed_rad + _TOLERANCE_RAD:
             turn, reasons = between(before, turn, allowed_rad / far), [cause]
         numbers = self._turns.numbers_of(index, turn)

@@ -70,16 +70,16 @@ class Turns:
         try:
             self.of(actions[:count])
         except DataError:
-            return next(row for row in range(count) if not self.valid(actions[row])), "no_rotation"
+            return next(row for row in range(count) if self.read(actions[row]) is None), "no_rotation"
         return count, reason
 
-    def valid(self, action: Floats) -> bool:
-        """Whether the numbers of an action (A,), all finite, say rotations."""
+    def read(self, action: Floats) -> list[Turn] | None:
+        """Those of an action (A,), all finite; None where its numbers say no rotation."""
         try:
-            self.of(action)
+            turns: list[Turn] = self.of(action).tolist()
         except DataError:
-            return False
-        return True
+            return None
+        return turns
 
     def write(self, turns: Sequence[Any], actions: Floats) -> None:
         """(..., R, 4) into actions (..., A), each in its representation."""
