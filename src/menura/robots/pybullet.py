@@ -23,6 +23,8 @@ from menura.robots.pybullet_world import STEP_S, View, World
 Number = Callable[[World], float]
 
 _GRIPPER = "gripper"
+#: The share of a camera's period after which it is drawn again.
+_PUNCTUAL = 0.75
 _POSITION = ("x", "y", "z")
 _WXYZ = ("qw", "qx", "qy", "qz")
 _TURN = ("rx", "ry", "rz")
@@ -34,7 +36,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class _PyBulletRobot(Robot):
     """What joints and end effector have in common: the world, its time, and what is sensed of it."""
 
-    def __init__(self, model: str, *, cameras: Mapping[str, Any], camera_hz: float, fps: float) -> None:
+    def __init__(self, model: str, *, cameras: Mapping[str, Any], camera_hz: float | None, fps: float) -> None:
+        camera_hz = fps if camera_hz is None else camera_hz
         if not camera_hz > 0 or not fps > 0:
             raise RobotError(f"{model}: expected camera_hz and fps above 0, got {camera_hz} and {fps}.")
         self.name = model
@@ -43,7 +46,8 @@ class _PyBulletRobot(Robot):
         self._joints: tuple[Joint, ...] = read_joints(urdf_file(self._model))
         default = _ARM_VIEW if self._model.base == "fixed" else _BASE_VIEW
         self._views = {name: View.of(name, written, default) for name, written in cameras.items()}
-        self._picture_period_s = 1.0 / camera_hz
+        # Whoever reads it at that rate is never exactly on time.
+        self._redraw_after_s = _PUNCTUAL / camera_hz
         self._pictures: dict[str, UInt8] = {}
         self._drawn_s = 0.0
         self._world: World | None = None
@@ -80,10 +84,10 @@ class _PyBulletRobot(Robot):
         self._begin()
 
     def get_observation(self) -> RobotObservation:
-        """State of now; pictures of the last multiple of the camera's period."""
+        """State of now; pictures of now too, where the last ones were drawn a camera's period ago."""
         with self._lock:
             world, now_s = self._arrive()
-            if self._views and (not self._pictures or now_s - self._drawn_s >= self._picture_period_s):
+            if self._views and (not self._pictures or now_s - self._drawn_s >= self._redraw_after_s):
                 self._pictures = {name: world.picture(view) for name, view in self._views.items()}
                 self._drawn_s = now_s
             return {
@@ -142,8 +146,9 @@ class PyBulletJoints(_PyBulletRobot):
             .urdf file.
         limits: as of `Limits.of`; `low`, `high` and `velocity` are by default the URDF's, where it has them all.
         cameras: {name: [height, width]} or {name: {size: [height, width], eye: [x, y, z], target: [x, y, z]}}, in m.
-        camera_hz: how often a picture is drawn; each takes tens of milliseconds of this process.
-        fps: the rate at which it is made to be commanded.
+        camera_hz: how often pictures are drawn, at most; `fps` by default. Each takes tens of milliseconds, in which
+            the whole process stands still.
+        fps: the rate at which it is made to be commanded and seen.
     """
 
     def __init__(
@@ -152,8 +157,8 @@ class PyBulletJoints(_PyBulletRobot):
         *,
         limits: Mapping[str, Any] | None = None,
         cameras: Mapping[str, Any] = _NONE,
-        camera_hz: float = 10.0,
-        fps: float = 30.0,
+        camera_hz: float | None = None,
+        fps: float = 10.0,
     ) -> None:
         super().__init__(model, cameras=cameras, camera_hz=camera_hz, fps=fps)
         of = self._model
@@ -216,8 +221,8 @@ class PyBulletEndEffector(_PyBulletRobot):
         *,
         limits: Mapping[str, Any] | None = None,
         cameras: Mapping[str, Any] = _NONE,
-        camera_hz: float = 10.0,
-        fps: float = 30.0,
+        camera_hz: float | None = None,
+        fps: float = 10.0,
         max_lead_m: float = 0.15,
         max_lead_rad: float = 0.6,
     ) -> None:
