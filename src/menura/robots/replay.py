@@ -129,9 +129,6 @@ class ReplayRobot(Robot):
         length_s = float(self._times_s[-1]) + 1.0 / self.features.fps
         return "the recording is over" if self.clock.now() - self._begun_s >= length_s - TOLERANCE_S else None
 
-    def success(self) -> bool | None:
-        return self._episode.success
-
     @property
     def error(self) -> ActionError:
         """Of the actions since the connection or the last `reset`."""
