@@ -183,8 +183,7 @@ class Engine:
             await self._begin(session, request)
             row = None if request.observation is None else self._row(session, request, observation)
             computed = None if row is None else await self._batcher.compute(row)
-        numbered = {} if request.number is None else {"request_id": request.number}
-        return _told(computed, loop.time() - arrived_s) | numbered
+        return _told(computed, loop.time() - arrived_s)
 
     async def _begin(self, session: ServingSession, request: Request) -> None:
         """A new episode, where the message begins one.

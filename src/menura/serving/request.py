@@ -29,7 +29,6 @@ OPTIONAL_KEYS = (
     "delay",
     "timestep",
     "observation_is_pad",
-    "request_id",
 )
 #: Characters of an instruction: far more than any tokenizer keeps.
 MAX_TASK_LENGTH = 4096
@@ -54,7 +53,6 @@ class Request:
         observe: for the history alone.
         deadline_s: from the message's arrival.
         previous: the chunk under way.
-        number: the client's own of this request, which its answer bears.
     """
 
     observation: Mapping[str, Any] | None
@@ -67,7 +65,6 @@ class Request:
     observe: bool = False
     deadline_s: float | None = None
     previous: PreviousChunk | None = None
-    number: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -141,7 +138,6 @@ class RequestReader:
             observe=_flag("observe", options.get("observe", False)),
             deadline_s=_milliseconds("deadline_ms", options["deadline_ms"]) if "deadline_ms" in options else None,
             previous=self._previous(options),
-            number=_whole("request_id", options["request_id"], _LARGEST) if "request_id" in options else None,
         )
 
     def _previous(self, options: Mapping[str, Any]) -> PreviousChunk | None:
