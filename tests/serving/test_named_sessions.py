@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from menura.serving.access import Limits
 from menura.serving.engine import Engine
 from menura.serving.errors import Busy
 from menura.serving.named_sessions import NamedSessions
@@ -19,8 +21,8 @@ class Time:
         return self.now
 
 
-def sessions(meta: Any, **options: Any) -> NamedSessions:
-    return NamedSessions(Engine(meta), **{"limit": 2, "idle_s": 60.0, **options})
+def sessions(meta: Any, now: Any = time.monotonic) -> NamedSessions:
+    return NamedSessions(Engine(meta), Limits(sessions=2, waiting=2, idle_s=60.0), now)
 
 
 def test_a_name_is_a_session(meta: Any) -> None:
@@ -28,7 +30,7 @@ def test_a_name_is_a_session(meta: Any) -> None:
         named = sessions(meta)
         async with named.using("a") as one, named.using(b"b") as other:
             assert one is not other
-            with pytest.raises(Busy, match="expected at most 2 sessions"):
+            with pytest.raises(Busy, match="expected at most 2 of them"):
                 async with named.using("c"):
                     pass
         async with named.using("a") as again:
@@ -51,24 +53,26 @@ def test_requests_of_one_session_take_turns(meta: Any) -> None:
 
         await asyncio.gather(*map(ask, range(3)))
         assert order == [0, 0, 1, 1, 2, 2]
+        with pytest.raises(Busy, match="expected at most 2 of its requests to wait"):
+            await asyncio.gather(*map(ask, range(4)))
 
     asyncio.run(scenario())
 
 
 def test_what_is_idle_is_forgotten_and_what_is_used_is_not(meta: Any) -> None:
     async def scenario() -> None:
-        time = Time()
-        named = sessions(meta, now=time)
+        clock = Time()
+        named = sessions(meta, clock)
         async with named.using("a") as first:
             pass
-        time.now = 50
+        clock.now = 50
         async with named.using("b"):
-            time.now = 200
+            clock.now = 200
             async with named.using("c"):
                 assert len(named) == 2  # without a
             async with named.using("c"):
                 pass
-        time.now = 300
+        clock.now = 300
         async with named.using("a") as second:
             assert second is not first
             assert len(named) == 1

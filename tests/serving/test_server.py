@@ -452,6 +452,27 @@ def test_what_was_asked_is_answered_before_the_end(gated: Any) -> None:
     assert code == 1001
 
 
+def test_what_was_asked_by_http_is_answered_before_the_end(gated: Any) -> None:
+    meta, policy = gated
+
+    async def scenario(server: PolicyServer) -> tuple[int, str]:
+        listening = await server.start()
+        policy.close_gate()
+        loop = asyncio.get_running_loop()
+        body = {"state": STATE.tolist(), "session": "robot"}
+        asking = loop.run_in_executor(None, fetch, server, "/act", body)
+        await loop.run_in_executor(None, policy.asked.acquire)
+        closing_server = asyncio.create_task(listening.close())
+        await asyncio.sleep(0.02)
+        policy.gate.set()
+        await closing_server
+        return await asking
+
+    status, answer = asyncio.run(scenario(PolicyServer(meta, port=0)))
+    assert status == 200
+    assert np.shape(json.loads(answer)["actions"]) == (4, 2)
+
+
 def test_an_end_does_not_wait_forever(gated: Any) -> None:
     meta, policy = gated
 

@@ -48,7 +48,7 @@ class HTTPDoor:
         self._engine = engine
         self._metrics = metrics
         self._limits = limits
-        self._sessions = NamedSessions(engine, limit=limits.sessions, idle_s=limits.idle_s)
+        self._sessions = NamedSessions(engine, limits)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One answer."""

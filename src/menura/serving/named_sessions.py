@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from menura.serving.access import Limits
 from menura.serving.errors import Busy
 
 if TYPE_CHECKING:
@@ -28,15 +29,13 @@ class NamedSessions:
 
     Args:
         engine: opens and closes them.
-        limit: how many there may be.
-        idle_s: after so long without a request a session is forgotten.
+        limits: how many there may be, how many requests of one may wait, and when an idle one is forgotten.
         now: the time, in seconds.
     """
 
-    def __init__(self, engine: Engine, *, limit: int, idle_s: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: Engine, limits: Limits, now: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
-        self._limit = limit
-        self._idle_s = idle_s
+        self._limits = limits
         self._now = now
         self._named: OrderedDict[Hashable, _Named] = OrderedDict()  # the one asked for longest ago first
 
@@ -48,14 +47,16 @@ class NamedSessions:
         """The session of this name, opened where there is none; its requests take turns.
 
         Raises:
-            Busy: there are as many sessions as there may be.
+            Busy: there are as many sessions, or requests of this one, as there may be.
         """
         self.forget_idle()
         if name not in self._named:
-            if len(self._named) >= self._limit:
-                raise Busy(f"session {name!r}: expected at most {self._limit} sessions, got another. Ask again later.")
+            if len(self._named) >= self._limits.sessions:
+                raise Busy(f"session: expected at most {self._limits.sessions} of them, got another. Ask again later.")
             self._named[name] = _Named(self._engine.open_session())
         named = self._named[name]
+        if named.users > self._limits.waiting:
+            raise Busy(f"session: expected at most {self._limits.waiting} of its requests to wait. Ask again later.")
         named.users += 1
         try:
             async with named.turn:
@@ -67,7 +68,7 @@ class NamedSessions:
 
     def forget_idle(self) -> None:
         """Closes the sessions that nobody asked for of late."""
-        latest = self._now() - self._idle_s
+        latest = self._now() - self._limits.idle_s
         idle = [name for name, named in self._named.items() if not named.users and named.used_s < latest]
         for name in idle:
             self._engine.close_session(self._named.pop(name).session)

@@ -168,6 +168,7 @@ class Listening:
         await asyncio.gather(*doors)
         await self._engine.drain(max(end_s - asyncio.get_running_loop().time(), 0.0))
         await self._runner.cleanup()
+        self._doors.close()
 
     async def __aenter__(self) -> Listening:
         return self
@@ -206,6 +207,8 @@ class _Doors:
 
     async def drain(self, timeout_s: float) -> None:
         await self._websocket.drain(timeout_s)
+
+    def close(self) -> None:
         self._http.close()
 
     def _refusal(self, request: web.Request) -> web.Response | None:

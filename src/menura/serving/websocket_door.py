@@ -147,9 +147,14 @@ class _Connection:
             self._previous_ms = (time.perf_counter() - start) * 1e3
 
     def _metadata(self, session: ServingSession) -> dict[str, Any]:
-        """Of the engine; and that a request may be numbered, so that late answers are told from those to the next."""
+        """Of the engine and of this door: a request may be numbered, so that a late answer is not taken for another."""
         metadata = self._engine.metadata(session)
-        return {**metadata, "accepts": [*metadata.get("accepts", ()), REQUEST_ID]}
+        limits = {"frame_bytes": self._limits.frame_bytes, "waiting": self._limits.waiting}
+        return {
+            **metadata,
+            "accepts": [*metadata.get("accepts", ()), REQUEST_ID],
+            "limits": {**metadata.get("limits", {}), **limits},
+        }
 
     def _timed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """With `prev_total_ms`: what the request before took, from its turn until its answer was sent."""

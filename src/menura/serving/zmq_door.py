@@ -66,7 +66,7 @@ class ZMQDoor:
         self._limits = limits
         self._own_names = own_names
         self._end = end
-        self._sessions = NamedSessions(engine, limit=limits.sessions, idle_s=limits.idle_s)
+        self._sessions = NamedSessions(engine, limits)
         self._answering: set[asyncio.Task[None]] = set()
 
     def listen(self, host: str, port: int) -> int:
@@ -98,6 +98,7 @@ class ZMQDoor:
                 "Choose another --zmq_port or --host."
             ) from error
         self._receiving = asyncio.create_task(self._receive())
+        self._receiving.add_done_callback(self._answered)
         return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
     async def drain(self, timeout_s: float) -> None:
