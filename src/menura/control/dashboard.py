@@ -124,9 +124,9 @@ def line(status: Status) -> str:
 
 
 def summary(episodes: Sequence[ControlledEpisode]) -> Table:
-    """A row an episode; times in ms."""
-    table = Table(title="Episodes (ms)", title_justify="left")
-    for column in ("", "ended", "s", "steps", "missed", "jitter p99", "inference p99", "held", "clipped", "faults"):
+    """A row an episode; jitter and inference are their p99 in ms."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("#", "ended", "s", "steps", "missed", "jitter", "inference", "held", "clipped", "faults"):
         table.add_column(column, justify="left" if column == "ended" else "right", no_wrap=True)
     for number, episode in enumerate(episodes):
         timing = episode.timing

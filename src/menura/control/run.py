@@ -188,7 +188,8 @@ class _Run:
             stack.enter_context(self._operator.attending())
             while len(self._episodes) < self._wanted and self._goes_on():
                 self._episode()
-        self._console.print(summary(self._episodes))
+        if self._episodes:
+            self._console.print(summary(self._episodes))
         return self._report()
 
     def _goes_on(self) -> bool:
@@ -209,7 +210,7 @@ class _Run:
             self._problem = str(error)
             return
         self._episodes.append(episode)
-        self._say(f"Episode {number}: {episode.ended}: {episode.reason}.")
+        self._say(f"Episode {number}: {episode.ended}: {episode.reason}")
         if episode.ended in ("fault", "emergency stop"):
             self._problem = f"{episode.ended}: {episode.reason}"
         if self._directory is not None:
