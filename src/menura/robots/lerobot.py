@@ -87,7 +87,7 @@ class LeRobotRobot(Robot):
         self._newest: tuple[Any, RobotObservation] | None = None
 
     def connect(self) -> None:
-        """Open its port and cameras and power the motors where they stand; nothing moves.
+        """Open its port and cameras and let LeRobot configure and power its motors; it is commanded nothing.
 
         Raises:
             RobotError: it cannot be reached, or LeRobot says that it is not calibrated.
@@ -107,10 +107,10 @@ class LeRobotRobot(Robot):
 
     def get_observation(self) -> RobotObservation:
         self._check_connected()
-        asked_s = self.clock.now()
         cameras = devices.cameras_of(self._device)
         before = {name: getattr(cameras.get(name), "latest_timestamp", None) for name in self.features.cameras}
         with self._bus, driver_errors(f"{self.name}: it cannot be read"):
+            asked_s = self.clock.now()
             reading = self._device.get_observation()
         if self._newest is not None and reading is self._newest[0]:
             return self._newest[1]
@@ -144,9 +144,9 @@ class LeRobotRobot(Robot):
 
     def stopped(self) -> str | None:
         """That a part of it is gone, as LeRobot notices it; its own emergency stop is its power switch."""
-        if self._connected and not self._device.is_connected:
-            return "LeRobot lost the connection to a part of it"
-        return None
+        with driver_errors(f"{self.name}: it cannot be asked"):
+            lost = self._connected and not self._device.is_connected
+        return "LeRobot lost the connection to a part of it" if lost else None
 
     def _camera_features(self, observed: Mapping[str, Any]) -> dict[str, CameraFeature]:
         found = {}
