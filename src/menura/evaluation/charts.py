@@ -76,7 +76,7 @@ def line_chart(points: Sequence[Point], label: str, *, percent: bool = False) ->
 
 #: Told apart by those who do not see all colours, on white and on black (Okabe and Ito 2008).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-_CURVES_HEIGHT, _LEGEND = 320, 190
+_CURVES_HEIGHT, _LEGEND, _NUMBER = 320, 190, 32
 _STYLE = (
     "<style>.curves-chart text{font:13px system-ui,sans-serif;fill:#62666d}"
     ".curves-chart .grid{stroke:#8888;stroke-width:.6}"
@@ -106,7 +106,11 @@ def rates_chart(curves: Mapping[str, Sequence[Point]], label: str, axis: str) ->
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
         parts.append(f'<text x="{left - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
-    parts += [f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{step:g}</text>' for step in steps]
+    written = -math.inf  # where the last number stands, so that the next does not stand on it
+    for step in steps:
+        if x(step) - written >= _NUMBER:
+            parts.append(f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{step:g}</text>')
+            written = x(step)
     parts.append(f'<text x="{(left + right) / 2:.1f}" y="{bottom + 40}" text-anchor="middle">{escape(axis)}</text>')
     for number, (name, points) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
