@@ -121,7 +121,8 @@ class ControlRecorder:
         """The thread: frames arrive in order; after the first that fails none is kept."""
         while (frame := self._frames.get()) is not None:
             if self.problem is None:
-                _, self.problem = attempt(_append(recorder, frame))
+                _, problem = attempt(_append(recorder, frame))
+                self.problem = self.problem or problem  # `add` may have found one meanwhile
 
 
 def _append(recorder: Recorder, frame: _Frame) -> Callable[[], None]:
