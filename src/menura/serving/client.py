@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ContractError
-from .codec import CodecError, pack, unpack
+from .codec import CodecError, Packer, unpack
 from .connection import Connection
 from .line import LateAnswer, Line, RequestRefused, ServerError
 
@@ -105,6 +105,7 @@ class Client:
         self._begins = False  # whether the next request is the first of a session that was made anew
         self._owed = 0  # how many requests of this session were not answered yet
         self._number = 0
+        self._packer = Packer()
         self._prefetched: Pending | None = None
         self._seconds: deque[float] = deque(maxlen=_LATENCIES)
 
@@ -234,14 +235,15 @@ class Client:
         while self._owed >= _MOST_OWED:
             self._receive(connection, deadline_s)
         self._number += 1
-        extra = {
+        extra: dict[str, Any] = {
             "reset": True if reset or self._begins else None,
             "deadline_ms": max(0.0, (deadline_s - time.monotonic()) * 1e3),
             "request_id": self._number,
         }
-        frame = pack({**message, **{key: value for key, value in extra.items() if value and self._accepts(key)}})
-        self._owed += 1
-        connection.send(frame, deadline_s)
+        extra = {key: value for key, value in extra.items() if value and self._accepts(key)}
+        with self._packer.packed({**message, **extra}) as frame:
+            self._owed += 1
+            connection.send(frame, deadline_s)
         self._begins = False
         while True:
             answer = self._receive(connection, deadline_s)

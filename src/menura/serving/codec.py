@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgpack
@@ -36,13 +37,35 @@ class CodecError(MenuraError):
 
 def pack(value: Any) -> bytes:
     """A MessagePack frame of nested dicts (keys are text or bytes), lists, numbers, text, bytes and numpy arrays."""
-    try:
+    with _explained():
         frame: bytes = msgpack.packb(value, default=_encode)
+    return frame
+
+
+class Packer:
+    """Packs one frame after the other into the same memory: new memory for pictures costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(default=_encode, autoreset=False)
+
+    @contextmanager
+    def packed(self, value: Any) -> Iterator[memoryview]:
+        """What `pack` answers, until the block ends. Not for several threads at once."""
+        self._packer.reset()
+        with _explained():
+            self._packer.pack(value)
+        with self._packer.getbuffer() as frame:
+            yield frame
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError(
             f"packing a frame: expected numbers, text, bytes, lists, dicts and arrays; {error}."
         ) from error
-    return frame
 
 
 def unpack(frame: bytes) -> Any:

@@ -6,15 +6,18 @@ computer that is what makes most of the slowest answers slow.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import struct
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # compiled, where it can be
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
@@ -68,15 +71,15 @@ class Connection:
         """For how long nothing came although something was sent."""
         return 0.0 if self._unheard_since_s is None else time.monotonic() - self._unheard_since_s
 
-    def send(self, frame: bytes, deadline_s: float) -> None:
-        """Write a binary message.
+    def send(self, frame: bytes | memoryview, deadline_s: float) -> None:
+        """Write a binary message, which may be changed afterwards.
 
         Raises:
             OSError: the connection is lost; TimeoutError, when half a message was written at the deadline.
         """
         self._check_open()
-        self._protocol.send_binary(frame)
-        self._flush(deadline_s)
+        with self._writing(deadline_s):
+            self._write(*_binary_frame(frame), deadline_s)
         self._expect_something()
 
     def await_life(self, deadline_s: float) -> None:
@@ -183,15 +186,35 @@ class Connection:
             self._messages.append(message.decode(errors="replace") if self._is_text else message)
 
     def _flush(self, deadline_s: float) -> None:
-        """Write what the protocol wants written. Half a frame cannot be taken back: the connection is lost then."""
+        """Write what the protocol wants written."""
         writes = self._protocol.data_to_send()
-        try:
+        if not writes:
+            return
+        with self._writing(deadline_s):
             for data in writes:
                 if data:
-                    self._socket.settimeout(_left_s(deadline_s))
                     self._socket.sendall(data)
                 else:  # the protocol's sign that nothing more will be written
                     self._socket.shutdown(socket.SHUT_WR)
+
+    def _write(self, head: bytes, payload: bytes, deadline_s: float) -> None:
+        """Both at once, without copying a large payload once more."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._socket.sendall(head + payload)
+            return
+        sent = self._socket.sendmsg([head, payload])
+        self._socket.settimeout(_left_s(deadline_s))
+        if sent < len(head):
+            self._socket.sendall(head[sent:] + payload)
+        elif sent < len(head) + len(payload):
+            self._socket.sendall(memoryview(payload)[sent - len(head) :])
+
+    @contextmanager
+    def _writing(self, deadline_s: float) -> Iterator[None]:
+        """Half a frame cannot be taken back: what goes wrong in this block breaks the connection."""
+        self._socket.settimeout(_left_s(deadline_s))
+        try:
+            yield
         except socket.timeout as error:  # noqa: UP041  (before Python 3.10 it is another class)
             self._break()
             raise TimeoutError("the message could not be written") from error
@@ -206,6 +229,22 @@ class Connection:
     def _break(self) -> None:
         self.abort()
         self._protocol.receive_eof()
+
+
+def _binary_frame(payload: bytes | memoryview) -> tuple[bytes, bytes]:
+    """The head and the masked payload of a whole binary message from a client (RFC 6455, section 5.2).
+
+    As the protocol of websockets would write it, which copies the payload twice more.
+    """
+    mask = os.urandom(4)
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", 0x82, 0x80 | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", 0x82, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x82, 0x80 | 127, size)
+    return head + mask, apply_mask(payload, mask)
 
 
 def _left_s(deadline_s: float) -> float:
