@@ -379,7 +379,10 @@ def test_tls(meta: MetaPolicy, tmp_path: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     subprocess.run([*command, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    with serving(meta, certificate=certificate, private_key=key) as server:
+    pair = {"certificate": certificate, "private_key": key}
+    assert PolicyServer(meta, host="0.0.0.0", api_key="secret", **pair).exposure is None
+    assert "by ZMQ" in str(PolicyServer(meta, host="0.0.0.0", api_key="secret", zmq_port=0, **pair).exposure)
+    with serving(meta, **pair) as server:
         assert server.address == f"wss://127.0.0.1:{server.port}"
         with connect(server.address, ssl=ssl.create_default_context(cafile=certificate)) as client:
             client.recv()
@@ -389,6 +392,11 @@ def test_tls(meta: MetaPolicy, tmp_path: Path) -> None:
             connect(server.address)
         with pytest.raises((ConnectionError, urllib.error.URLError)):
             fetch(server, "/healthz")  # in the clear
+
+
+def test_a_key_in_the_clear_is_warned_of(meta: MetaPolicy) -> None:
+    assert PolicyServer(meta, api_key="secret").exposure is None
+    assert "Give --cert and --key" in str(PolicyServer(meta, host="0.0.0.0", api_key="secret").exposure)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example"])
@@ -495,7 +503,7 @@ def test_a_signal_ends_it(meta: MetaPolicy, number: int, capsys: pytest.CaptureF
     async def scenario() -> None:
         before = signal.getsignal(number)
         server = PolicyServer(meta, port=0)
-        listening = asyncio.create_task(_listen(server, "runs/toy", openly=True))
+        listening = asyncio.create_task(_listen(server, "runs/toy"))
         while signal.getsignal(number) == before:
             await asyncio.sleep(0.005)
         os.kill(os.getpid(), number)
@@ -505,7 +513,7 @@ def test_a_signal_ends_it(meta: MetaPolicy, number: int, capsys: pytest.CaptureF
     asyncio.run(scenario())
     told = capsys.readouterr().err
     assert "runs/toy answers on ws://127.0.0.1:" in told
-    assert "The key travels in the clear" in told
+    assert "in the clear" not in told
     assert "A second signal ends at once" in told
 
 

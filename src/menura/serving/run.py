@@ -16,7 +16,7 @@ from rich.console import Console
 
 from menura.errors import ContractError
 from menura.meta_policy import MetaPolicy
-from menura.serving.access import check_bind, is_loopback, read_key, tls_context
+from menura.serving.access import check_bind, read_key, tls_context
 from menura.serving.client import is_address
 from menura.serving.server import DEFAULT_PORT, PolicyServer
 
@@ -72,19 +72,19 @@ def serve(
         max_wait_ms=max_wait_ms,
         max_queue=max_queue,
     )
-    asyncio.run(_listen(server, str(model), openly=api_key is not None and not is_loopback(host) and not certificate))
+    asyncio.run(_listen(server, str(model)))
     _leave_what_still_computes()
 
 
-async def _listen(server: PolicyServer, model: str, *, openly: bool) -> None:
+async def _listen(server: PolicyServer, model: str) -> None:
     said = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     async with await server.start() as listening:
         with _ended_by_signals(listening.stop):
             said.print(f"{model} answers on {server.address} (Ctrl-C ends it)")
             if listening.zmq_port is not None:
                 said.print(f"and GR00T's clients on tcp://{server.host}:{listening.zmq_port}")
-            if openly:
-                said.print("The key travels in the clear: whoever sees the network can read it. Give --cert and --key.")
+            if server.exposure:
+                said.print(server.exposure)
             await listening.serve_forever()
             said.print("Ending: what was asked is answered first. A second signal ends at once.")
             await listening.close()

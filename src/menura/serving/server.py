@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.access import EXPECTED_KEY, Access, Limits, check_bind, tls_context
+from menura.serving.access import EXPECTED_KEY, Access, Limits, check_bind, is_loopback, tls_context
 from menura.serving.engine import Engine
 from menura.serving.http_door import HTTPDoor
 from menura.serving.metrics import CONTENT_TYPE, Metrics
@@ -77,6 +77,17 @@ class PolicyServer:
         """Where websockets are answered."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
+
+    @property
+    def exposure(self) -> str | None:
+        """How the key could be read on its way by whoever sees the network; None where it could not."""
+        if self._access.open or is_loopback(self.host):
+            return None
+        if self._tls is None:
+            return "The key travels in the clear: whoever sees the network can read it. Give --cert and --key."
+        if self.zmq_port is not None:
+            return "The key travels in the clear by ZMQ, which has no TLS here: use a network of your own, or a tunnel."
+        return None
 
     async def start(self) -> Listening:
         """Warms the policy up and listens.
