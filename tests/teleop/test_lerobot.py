@@ -193,6 +193,18 @@ def test_a_takeover_waits_until_the_leader_is_where_the_robot_is(leader, caplog)
     assert act(teleop)[0] == 40
 
 
+def test_before_anything_was_sent_the_leader_must_be_where_the_robot_is(leader):
+    robot = Follower()
+    names = robot.features.action.names
+    robot.features = Features(VectorFeature(names), VectorFeature(names), control_type="abs")
+    teleop = leader(robot, align=5.0)
+    assert act(teleop) is None  # it is at 0, the leader at 10
+    teleop._device.bus.where = dict.fromkeys(teleop._device.bus.motors, 3.0)
+    assert act(teleop).tolist() == [3.0] * 6
+    unknown = leader(align=5.0)  # a robot without a state
+    assert act(unknown) is None
+
+
 def test_a_device_that_fails_is_told_and_comes_back(leader):
     teleop = leader()
     assert act(teleop) is not None

@@ -41,9 +41,10 @@ class LeRobotTeleoperator(Teleoperator):
         names: {the device's name: the action's}, where they differ. Leader arms have their followers' names.
         scale: {the device's name: factor}, of a device whose numbers are shares of a step.
         toggle, events: as above.
-        align: a takeover begins when every joint of the leader is within this of where the robot was last told to be,
-            in the robot's units, and not before: bring the leader there. None: it begins at once, and the robot goes
-            where the leader is, no faster than its limits allow. Of absolute actions only.
+        align: a takeover begins when every joint of the leader is within this of where the robot was last told to be
+            (before it was told anything: of where it is), in the robot's units, and not before: bring the leader
+            there. None: it begins at once, and the robot goes where the leader is, no faster than its limits allow.
+            Of absolute actions only.
         max_age_s, poll_hz: how old the newest reading may be, and how often the device is read.
 
     Raises:
@@ -147,7 +148,7 @@ class LeRobotTeleoperator(Teleoperator):
             self._driving = False
             return None
         action = self._action(numbers)
-        if not self._driving and not self._is_aligned(action):
+        if not self._driving and not self._is_aligned(action, observation["state"]):
             return None
         self._driving = True
         return action
@@ -179,16 +180,22 @@ class LeRobotTeleoperator(Teleoperator):
             return ends[told == _OPEN]
         return ends[1] if self._last is None else float(self._last[place])
 
-    def _is_aligned(self, action: Float32) -> bool:
-        if self._align is None or self._last is None:
+    def _is_aligned(self, action: Float32, state: Float32) -> bool:
+        if self._align is None:
             return True
-        apart = np.abs(action - self._last)
+        apart = np.abs(action - (self._standing(state) if self._last is None else self._last))
         aligned = bool((apart <= self._align).all())
         if not aligned and not self._waiting:
-            names = [name for name, by in zip(self.features.action.names, apart, strict=True) if by > self._align]
+            names = [name for name, by in zip(self.features.action.names, apart, strict=True) if not by <= self._align]
             _log.warning("%s: bring the leader to where the robot is, within %g: %s", self.name, self._align, names)
         self._waiting = not aligned
         return aligned
+
+    def _standing(self, state: Float32) -> Float32:
+        """(A,) where the state says that each joint is; NaN, which is near nothing, where it does not."""
+        names = () if self.features.state is None else self.features.state.names
+        joints = self.features.action.names
+        return np.array([state[names.index(name)] if name in names else np.nan for name in joints], np.float32)
 
     def _let_go(self) -> None:
         self._toggled = self._driving = self._waiting = False
