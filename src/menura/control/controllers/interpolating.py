@@ -33,6 +33,7 @@ class Interpolating(DelayCompensated):
     Actions that are differences are divided: each command is the policy's difference times control period / policy
     period, rotations turn by that share, grippers are commanded as they are. Over a policy period that adds up to the
     policy's difference if all its ticks are sent; a tick that is missed is a motion that is missed. Nothing is blended.
+    Actions of which features do not say what they are count as absolute.
 
     An inference is wanted as `DelayCompensated` has it.
 
@@ -74,6 +75,8 @@ class Interpolating(DelayCompensated):
     def _take(self, chunk: ActionChunk, now_s: float) -> bool:
         if not super()._take(chunk, now_s):
             return False
+        if self.features.control_type == "delta":
+            return True
         motion = _Motion(chunk, self.turns, self.kind, self._grippers if self.grippers == "step" else [])
         if self._motion is not None:
             numbers, turns = self._at(min(now_s, self._motion.end_s))
@@ -170,8 +173,8 @@ _DUE = 1e-6
 def _slopes(actions: Float64) -> Float64:
     """(T, A) -> (T, A) velocities per period at each action, which keep the cubic between neighbours (PCHIP).
 
-    The harmonic mean of the steps before and after, and none where those point apart or the chunk begins or ends
-    (Fritsch and Butland 1984): the motion starts and ends each chunk's ends at the one step there is.
+    The harmonic mean of the steps before and after (Fritsch and Butland 1984), none where those point apart; at the
+    ends of the chunk the one step there is.
     """
     steps: Any = np.diff(actions, axis=0)  # (T - 1, A)
     slopes = np.zeros_like(actions)
