@@ -79,7 +79,7 @@ def _batch(rows: Sequence[Row]) -> dict[str, Any]:
 
     def stacked(get: Any) -> NDArray[Any]:
         of_rows = [[get(view) for view in row.views] for row in rows]
-        return np.stack([arrays[0] if len(arrays) == 1 else np.stack(arrays) for arrays in of_rows])
+        return _stack([arrays[0] if len(arrays) == 1 else np.stack(arrays) for arrays in of_rows])
 
     newest = rows[0].views[-1]
     batch: dict[str, Any] = {
@@ -94,6 +94,11 @@ def _batch(rows: Sequence[Row]) -> dict[str, Any]:
     if rows[0].timestep is not None:
         batch["timestep"] = np.array([row.timestep for row in rows])
     return batch
+
+
+def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """`np.stack`, which takes ten times as long for a single one."""
+    return np.array(arrays[0])[None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _failure(meta: MetaPolicy, error: Exception) -> ServingError:
