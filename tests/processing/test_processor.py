@@ -380,6 +380,30 @@ class TestSpaces:
             expected = trained.numpy() + states[:, 1, None][:, :, [1, 0]]
             np.testing.assert_allclose(physical.numpy(), expected, atol=1e-5)
 
+    @pytest.mark.parametrize("action_type", ["recorded", "relative", "delta"])
+    def test_physical_actions_are_encoded_as_they_are_decoded(self, action_type: Any) -> None:
+        processor = build(self.FEATURES, ProcessorConfig(action_type=action_type), n_obs_steps=2)
+        raw = {"state": np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)}
+        trained = torch.randn(3, 4, 2)
+        physical = processor.actions(trained, observation=raw).numpy()
+        again = processor.encode_actions(physical, observation=raw)
+        torch.testing.assert_close(again, trained, atol=1e-5, rtol=1e-5)
+
+    def test_actions_are_encoded_where_they_stand_in_a_layout(self) -> None:
+        layout = Features(None, VectorFeature(("x", "y", "z")), fps=10.0)
+        own = [Features(None, VectorFeature(names), fps=10.0) for names in (("z", "x"), ("x", "y", "z"))]
+        nothing = Rows(*(np.array([1.0, 0.0, 1.0]) * value for value in (0, 1, -2, 2, -2, 2)))  # of y
+        processor = Processor.build(
+            ProcessorConfig(), layout, {"one": {"action": nothing}, "two": {"action": statistics(3)}},
+            SimpleNamespace(), uses=(), dataset_features=own,
+        )  # fmt: skip
+        for dataset in (0, 1):
+            physical = np.random.default_rng(dataset).normal(size=(2, 4, len(own[dataset].action.names)))
+            encoded = processor.encode_actions(physical.astype(np.float32), dataset)
+            assert encoded.shape == (2, 4, 3)
+            np.testing.assert_allclose(processor.actions(encoded, dataset), physical, atol=1e-5)
+        assert not processor.encode_actions(np.ones((2, 4, 2), np.float32), 0)[..., 1].any()
+
     def test_a_state_is_required_and_checked(self) -> None:
         processor = self.build()
         with pytest.raises(FeatureMismatch, match="expected 'state'"):
