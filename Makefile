@@ -68,7 +68,7 @@ bench: install
 # only robosuite's keyboard and space mouse need it.
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.10 --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 LIGHT = $(foreach extra,metaworld aloha pusht gymnasium_robotics tensorboard zarr zmq ray peft diffusers bitsandbytes dev,--extra $(extra))
-HEAVY = $(foreach extra,panda_gym robosuite dm_control,--extra $(extra))
+HEAVY = $(foreach extra,panda_gym pybullet robosuite dm_control,--extra $(extra))
 lock:
 	{ grep '^#' requirements.txt; \
 	  $(COMPILE) --constraint tools/pins.txt $(LIGHT) \
