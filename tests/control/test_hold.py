@@ -31,6 +31,13 @@ def test_absolute_actions_hold_at_the_last_command_else_where_the_robot_is() -> 
     assert hold_action(arm, None, None) is None
 
 
+def test_speeds_hold_at_nothing_for_a_wheel_told_the_same_again_drives_on() -> None:
+    base = features("abs", "wrist", "drive", units=("rad", "m/s"))
+    np.testing.assert_array_equal(hold_action(base, np.array([0.1, 0.2], np.float32), None), np.float32([0.1, 0]))
+    np.testing.assert_array_equal(hold_action(base, None, STATE), [-0.5, 0])
+    assert hold_action(base, None, None) is None
+
+
 def test_differences_hold_by_none_and_grippers_as_they_are() -> None:
     arm = features("delta", "elbow", *QUATERNION, "wrist", rotations=TURN, grippers={"wrist": (0.0, 1.0)})
     last = np.array([0.3, 0.0, 1.0, 0.0, 0.0, 0.7], np.float32)

@@ -14,8 +14,9 @@ Float32 = NDArray[np.float32]
 def hold_action(features: Features, last: Float32 | None, state: Float32 | None) -> Float32 | None:
     """(A,) what is sent when nothing is meant for now. None: nothing can be sent that surely moves nothing.
 
-    Absolute actions: the last command, else what the state says of the same joints. Differences: no difference, and
-    grippers as they were. Where features do not say which of the two actions are, nothing is sent.
+    Absolute actions: the last command, else what the state says of the same joints; speeds (units per second, `rad/s`)
+    are 0. Differences: no difference, and grippers as they were. Where features do not say which of the two actions
+    are, nothing is sent.
 
     Args:
         features: what actions and states mean.
@@ -24,16 +25,20 @@ def hold_action(features: Features, last: Float32 | None, state: Float32 | None)
     """
     if features.control_type is None:
         return None
-    if features.control_type == "abs" and last is not None:
-        held: Float32 = last.copy()
-        return held
     known = measured(features, state)
     if features.control_type == "abs":
-        return None if np.isnan(known).any() else known
+        held = known if last is None else last.copy()
+        held[speeds(features.action)] = 0
+        return None if np.isnan(held).any() else held
     action = neutral(features.action)
     grippers = [features.action.names.index(name) for name in features.action.grippers]
     action[grippers] = (known if last is None else last)[grippers]
     return None if np.isnan(action).any() else action
+
+
+def speeds(action: VectorFeature) -> list[int]:
+    """The dimensions that are speeds: a wheel that is told the same again drives on."""
+    return [place for place, unit in enumerate(action.units or ()) if unit.endswith("/s")]
 
 
 def measured(features: Features, state: Float32 | None) -> Float32:
