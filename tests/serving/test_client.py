@@ -193,8 +193,7 @@ def test_what_the_server_accepts_is_sent() -> None:
         client.infer({"x": 1, "seed": 7}, reset=True, deadline_ms=5000, prev_chunk=chunk, delay=1)
         first, second = server.asked
         assert (first["request_id"], second["request_id"]) == (1, 2)
-        assert 59_000 < first["deadline_ms"] <= 60_000
-        assert "reset" not in first
+        assert not {"deadline_ms", "reset"} & set(first)
         assert 4000 < second["deadline_ms"] <= 5000
         assert second["reset"] is True
         assert (second["seed"], second["delay"]) == (7, 1)

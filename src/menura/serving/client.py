@@ -147,6 +147,8 @@ class Client:
         asked_s = time.monotonic()
         deadline_s = asked_s + (self.timeout_s if deadline_ms is None else deadline_ms / 1e3)
         message = dict(observation)
+        if deadline_ms is not None and self._accepts("deadline_ms"):
+            message["deadline_ms"] = deadline_ms
         if prev_chunk is not None:
             if not self._accepts("prev_chunk"):
                 raise ContractError(
@@ -237,7 +239,8 @@ class Client:
         self._number += 1
         extra: dict[str, Any] = {
             "reset": True if reset or self._begins else None,
-            "deadline_ms": max(0.0, (deadline_s - time.monotonic()) * 1e3),
+            # What is left of it: the server counts from the request's arrival.
+            "deadline_ms": (deadline_s - time.monotonic()) * 1e3 if "deadline_ms" in message else None,
             "request_id": self._number,
         }
         extra = {key: value for key, value in extra.items() if value and self._accepts(key)}
