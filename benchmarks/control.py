@@ -25,9 +25,10 @@ import torch
 
 from menura.config import load_robot
 from menura.control.controllers.real_time_chunking import RealTimeChunking
-from menura.control.loop import ControlledEpisode, ControlLoop
+from menura.control.loop import ControlLoop
 from menura.control.priority import real_time
 from menura.control.recording import ControlRecorder
+from menura.control.status import ControlledEpisode
 from menura.data import LeRobotWriter
 from menura.robots import Robot, make_robot
 

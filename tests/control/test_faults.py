@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menura.control.loop import Status
+from menura.control.status import Status
 from menura.teleop import Teleoperator
 
 QUICK = {"max_observation_age_s": 0.1, "max_inference_s": 0.1, "patience_s": 0.3, "robot_patience_s": 0.2}

@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from menura.checkpoint import save_checkpoint
 from menura.config.schema import ProcessorConfig
-from menura.control.loop import Status
+from menura.control.status import Status
 from menura.data.statistics import compute_statistics
 from menura.features import Features
 from menura.policies.contract import build_policy

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menura.control.loop import Status
 from menura.control.recording import ControlRecorder
 from menura.control.sensing import Seen
+from menura.control.status import Status
 from menura.data import open_dataset
 from menura.errors import DataError
 from menura.teleop import Teleoperator

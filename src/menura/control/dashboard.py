@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from menura.control.loop import ControlledEpisode, Status
+from menura.control.status import ControlledEpisode, Status
 from menura.control.timing import Timing
 from menura.control.watchdog import Fault
 

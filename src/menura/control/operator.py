@@ -11,7 +11,8 @@ from types import FrameType
 from typing import Any
 
 from menura.clock import Clock
-from menura.control.loop import ControlLoop, Status
+from menura.control.loop import ControlLoop
+from menura.control.status import Status
 from menura.teleop.terminal import TERMINAL, Listener, Terminal
 
 _LOOKS_EVERY_S = 0.05

@@ -15,15 +15,16 @@ from menura.clock import Clock, WallClock
 from menura.config import load_controller, load_robot, load_teleop, split_section
 from menura.control.controllers.base import Controller
 from menura.control.dashboard import Dashboard, summary
-from menura.control.loop import ControlledEpisode, ControlLoop, SafetySettings, Status
+from menura.control.loop import ControlLoop, SafetySettings
 from menura.control.operator import Operator
 from menura.control.priority import real_time
 from menura.control.recording import ControlRecorder
+from menura.control.status import ControlledEpisode, Status
 from menura.control.watchdog import WatchdogSettings
 from menura.data import LeRobotWriter
-from menura.errors import ConfigError
+from menura.errors import ConfigError, MenuraError
 from menura.files import write_json
-from menura.robots import Robot, RobotError, make_robot
+from menura.robots import Robot, make_robot
 from menura.teleop import Teleoperator, make_teleop
 from menura.teleop.keyboard import Keyboard
 
@@ -206,7 +207,7 @@ class _Run:
         try:
             with self._dashboard, real_time():
                 episode = self._loop.run_episode(self._max_seconds, None if self._seed is None else self._seed + number)
-        except RobotError as error:  # it was lost before the episode
+        except (MenuraError, OSError) as error:  # it could not begin: the robot is gone, or the disk is full
             self._problem = str(error)
             return
         self._episodes.append(episode)

@@ -122,7 +122,9 @@ class Sensing:
         ahead_s = max(times.values()) - self._clock.now()
         if ahead_s > _AHEAD_S:
             raise RobotError(f"observation: expected times of the loop's clock, got one {ahead_s:.3f} s ahead of it.")
-        return observation
+        # A copy: drivers and simulators like to write the next picture into the same array.
+        copied = {camera: image.copy() for camera, image in images.items()}
+        return {"state": state.copy(), "images": copied, "times": dict(times)}
 
     def _run(self) -> None:
         due_s = self._clock.now()
