@@ -138,11 +138,13 @@ def test_of_several_commands_in_a_step_the_newest_is_executed() -> None:
     assert slow == [0, 0, 2, 2, 4, 4]
 
 
-@pytest.mark.parametrize("offsets", [(-1, 0), (-2, 0), (-3,)])
-def test_a_policy_sees_the_history_that_training_saw(offsets: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("offsets", [(-1, 0), (-2, 0), (-3,), (-9, -4, 0)])
+@pytest.mark.parametrize("controller", ["newest", "delay_compensated"])
+def test_a_policy_sees_the_history_that_training_saw(offsets: tuple[int, ...], controller: str) -> None:
     policy = Clockwork(8, offsets)
-    actions, _ = executed(session_of(policy, "delay_compensated", "150ms"), 30)
-    assert actions == list(range(30))
+    actions, _ = executed(session_of(policy, controller, "normal(200ms, 150ms)"), 30)
+    plain, _ = executed(session_of(Clockwork(8), controller, "normal(200ms, 150ms)"), 30)
+    assert actions == plain
     for asked in policy.asked:
         now = int(asked["timestep"][0])
         wanted = [[max(now + offset, 0)] for offset in offsets]

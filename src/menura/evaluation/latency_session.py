@@ -158,14 +158,12 @@ class _Delayed:
         self._plan, self._position, self.due = self._until_wanted(answer, arrival_s), 0, False
 
     def take(self, offsets: tuple[int, ...]) -> Float32:
-        """The actions until the next step whose observation is needed, by the next inference."""
+        """The actions until the next step whose observation is needed: by the next inference, or perhaps by one after
+        it, whose step is not known yet."""
         start, length = self._position, len(self._plan)
-        stop = start + 1
-        while stop < length and not any(stop == length + offset for offset in offsets):
-            stop += 1
-        self._position = stop
-        self.due = stop == length
-        return self._plan[start:stop]
+        self._position = max(start + 1, length + offsets[0])
+        self.due = self._position == length
+        return self._plan[start : self._position]
 
     def measures(self, steps: int) -> Mapping[str, float]:
         delays = [delay for step, delay in self._delays if step < max(steps, 1)]

@@ -163,8 +163,9 @@ def test_diffusion_is_guided_as_the_flow_that_it_is():
     from menura.policies.common.guidance import guided
 
     moved = guided(velocity, guidance, 10)(sample, torch.full((4,), start))
-    time = torch.full((4,), step.time)
-    got = process._guided_step_back(step, denoise, time, whole * sample, None, None, guidance, 10)
+    got = process._before(
+        step, *process._guided(step, denoise, whole * sample, guidance, 10, None), whole * sample, None
+    )
     torch.testing.assert_close(got / after, sample + (end - start) * moved, rtol=1e-4, atol=1e-4)
 
 

@@ -124,13 +124,12 @@ class DiffusionProcess:
         """
         sample = noise.float()
         for step in self.steps(n_inference_steps):
-            time = torch.full((len(sample),), step.time, device=sample.device)
             if guidance is None:
+                time = torch.full((len(sample),), step.time, device=sample.device)
                 sample = self.step_back(step, denoise(sample, time).float(), sample, bound, generator)
             else:
-                sample = self._guided_step_back(
-                    step, denoise, time, sample, bound, generator, guidance, n_inference_steps
-                )
+                clean, epsilon = self._guided(step, denoise, sample, guidance, n_inference_steps, bound)
+                sample = self._before(step, clean, epsilon, sample, generator)
         return sample
 
     def steps(self, n_inference_steps: int) -> tuple[Step, ...]:
@@ -162,23 +161,23 @@ class DiffusionProcess:
         clean, epsilon = self._clean_and_noise(step, output, sample)
         return self._before(step, clipped(clean, bound), epsilon, sample, generator)
 
-    def _guided_step_back(
+    def _guided(
         self,
         step: Step,
         denoise: Denoise,
-        time: Tensor,
         sample: Tensor,
-        bound: Tensor | float | None,
-        generator: Sequence[torch.Generator] | None,
         guidance: Guidance,
-        n_steps: int,
-    ) -> Tensor:
+        n_inference_steps: int,
+        bound: Tensor | float | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The guided guess of the clean chunk, and the noise that is left; arguments as of `sample`."""
+        time = torch.full((len(sample),), step.time, device=sample.device)
+
         def predict(sample: Tensor) -> Tensor:
             return self._clean_and_noise(step, denoise(sample, time).float(), sample)[0]
 
-        clean = guided_clean(predict, sample, guidance, step.signal, step.noise, n_steps, bound)
-        epsilon = (sample - step.signal * clean) / step.noise
-        return self._before(step, clean, epsilon, sample, generator)
+        clean = guided_clean(predict, sample, guidance, step.signal, step.noise, n_inference_steps, bound)
+        return clean, (sample - step.signal * clean) / step.noise
 
     def _before(
         self,
