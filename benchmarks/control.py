@@ -33,6 +33,8 @@ from menura.data import LeRobotWriter
 from menura.robots import Robot, make_robot
 
 ALLOWED_MS = 2.0
+SIMULATION = "aloha_transfer_sim"
+LONG = ["--robot.args.env.args.max_episode_steps", "1000000"]  # a simulation rests when its episode is over
 
 
 class Computing:
@@ -69,7 +71,7 @@ class Computing:
 
 
 def measure(options: argparse.Namespace) -> tuple[ControlledEpisode, str]:
-    robot = make_robot(load_robot(options.robot))
+    robot = make_robot(load_robot(options.robot, LONG if options.robot == SIMULATION else ()))
     policy = Computing(robot, options.policy, options.policy_ms / 1e3, options.fps or robot.features.fps)
     with ExitStack() as stack:
         controller = RealTimeChunking(execution_horizon=1)  # it asks again as soon as it has an answer
@@ -88,7 +90,7 @@ def measure(options: argparse.Namespace) -> tuple[ControlledEpisode, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--robot", default="aloha_transfer_sim")
+    parser.add_argument("--robot", default=SIMULATION)
     parser.add_argument("--policy", choices=("torch", "python", "asleep"), default="torch")
     parser.add_argument("--policy_ms", type=float, default=30.0)
     parser.add_argument("--control_hz", type=float, default=50.0)

@@ -149,7 +149,7 @@ class Episode:
         if answer.chunk is None:
             self._errors += 1
             self._failures += 1
-            self._retry_s = tick.now_s + min(_RETRY_S * 2.0**self._failures, _LONGEST_RETRY_S)
+            self._retry_s = tick.now_s + min(_RETRY_S * 2.0 ** (self._failures - 1), _LONGEST_RETRY_S)
             return
         self._failures = 0
         self._chunk = answer.chunk
@@ -240,6 +240,8 @@ class Episode:
         if sent is None:
             if self._last is not None:
                 loop.safety.sent(self._last)  # where the robot still is
+            else:
+                attempt(lambda: loop.safety.begin(self._state()))  # it was never sent anything
             return None
         self._last = sent
         self._steps += 1
@@ -314,7 +316,6 @@ class Episode:
             time_s=tick.now_s - self._start_s,
             mode=decision.mode,
             reason=decision.reason,
-            paused=self._loop.paused,
             observation_age_s=None if oldest_s is None else tick.now_s - oldest_s,
             number=None if command is None else command.number,
             plan_age_s=None if command is None else tick.now_s - command.captured_s,

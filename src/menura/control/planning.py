@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,7 +124,7 @@ class Planner:
         while (asked := self._requests.get()) is not None:
             number, request = asked
             began_s = self._clock.now()
-            actions, problem = attempt(lambda request=request: self._predict(request))  # type: ignore[misc]
+            actions, problem = attempt(partial(self._predict, request))
             chunk = None if actions is None else ActionChunk(actions, request.captured_s, self._period_s, number)
             self._answers.put((number, Answer(chunk, problem, self._clock.now() - began_s)))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,10 @@ class ControlRecorder:
         """The thread: frames arrive in order; after the first that fails none is kept."""
         while (frame := self._frames.get()) is not None:
             if self.problem is None:
-                _, problem = attempt(_append(recorder, frame))
+                _, problem = attempt(partial(_append, recorder, frame))
                 self.problem = self.problem or problem  # `add` may have found one meanwhile
 
 
-def _append(recorder: Recorder, frame: _Frame) -> Callable[[], None]:
+def _append(recorder: Recorder, frame: _Frame) -> None:
     observation = frame.seen.observation
-    return lambda: recorder.append(state=observation["state"], images=observation["images"], action=frame.action)
+    recorder.append(state=observation["state"], images=observation["images"], action=frame.action)

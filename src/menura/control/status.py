@@ -27,7 +27,6 @@ class Status:
     Attributes:
         time_s: since the episode began.
         mode: what the robot does; `reason`: why it holds or rests, empty when it does not.
-        paused: whether somebody told it to hold.
         observation_age_s: of the oldest stream; None before the first observation.
         number: of the inference that the command stems from; None without one.
         plan_age_s: since the capture of that inference's observation.
@@ -40,7 +39,6 @@ class Status:
     time_s: float
     mode: Mode
     reason: str
-    paused: bool
     observation_age_s: float | None
     number: int | None
     plan_age_s: float | None

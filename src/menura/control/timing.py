@@ -43,10 +43,6 @@ class Samples:
     def __len__(self) -> int:
         return len(self._values)
 
-    def last(self, count: int) -> list[float]:
-        """The newest `count`, the oldest of them first."""
-        return self._values[-count:].tolist()
-
     def spread(self) -> Spread:
         if not self._values:
             return Spread(0, 0.0, 0.0, 0.0, 0.0)
