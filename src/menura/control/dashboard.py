@@ -100,23 +100,22 @@ class Dashboard:
                 self.say(f"{'over: ' if over else ''}{fault}")
 
     def _panel(self, status: Status) -> Group:
-        timing = status.timing()
-        mode = Text(f"{status.mode}{f': {status.reason}' if status.reason else ''}", style=_STYLES[status.mode])
+        head = Text.assemble((self._title, "bold"), f"  {status.time_s:.1f} s  ", (_mode(status), _STYLES[status.mode]))
+        plan = Table.grid(padding=(0, 2))
+        plan.add_row(_number(status), ProgressBar(total=1.0, completed=status.plan_rest, width=30))
         rows = Table.grid(padding=(0, 2))
-        rows.add_row(Text(self._title, style="bold"), f"{status.time_s:7.1f} s", mode)
-        rows.add_row("plan", _number(status), ProgressBar(total=1.0, completed=status.plan_rest, width=30))
-        for name, value in _measured(timing).items():
-            rows.add_row(name, "", value)
-        return Group(rows, Text(self._keys, style="dim")) if self._keys else Group(rows)
+        rows.add_row("plan", plan)
+        for name, value in _measured(status.timing()).items():
+            rows.add_row(name, value)
+        return Group(head, rows, Text(self._keys, style="dim"))
 
 
 def line(status: Status) -> str:
     """All of it on one line, for a log."""
     timing = status.timing()
-    mode = f"{status.mode} ({status.reason})" if status.reason else status.mode
     age = "-" if status.observation_age_s is None else f"{1e3 * status.observation_age_s:.0f}"
     return (
-        f"{status.time_s:7.1f} s  {mode}  chunk {_number(status)}  observation {age} ms  "
+        f"{status.time_s:7.1f} s  {_mode(status)}  chunk {_number(status)}  observation {age} ms  "
         f"inference {timing.inference_ms.p50:.0f}/{timing.inference_ms.p99:.0f} ms  "
         f"jitter {timing.jitter_ms.p99:.2f} ms  missed {timing.missed}  held {sum(timing.holds.values())}  "
         f"clipped {sum(timing.clipped.values())}"
@@ -143,6 +142,10 @@ def summary(episodes: Sequence[ControlledEpisode]) -> Table:
             str(len(episode.faults)),
         )
     return table
+
+
+def _mode(status: Status) -> str:
+    return f"{status.mode} ({status.reason})" if status.reason else status.mode
 
 
 def _number(status: Status) -> str:
