@@ -2,7 +2,8 @@
 
 A block whose first line is a comment with a path (`# policy/my_cool_policy.py`) is written to that file; other `python`
 blocks run one after the other in one interpreter a page; `sh` blocks run line by line, and a line that begins with `!`
-must fail. A `text output` block is what the last `sh` line printed, or a part of it: each of its lines must be found
+must fail. A `menura` line that ends with `&` goes on until the page ends, and is then told to end (SIGTERM), which it
+must do well. A `text output` block is what the last `sh` line printed, or a part of it: each of its lines must be found
 there, in order, where `…` stands for anything. Plain `text` blocks are not run. `make` lines are checked with
 `make --dry-run`, and `git`, `cd` and `pip install` lines are left out, for they fetch and install.
 
@@ -127,6 +128,7 @@ class Reader:
         self.printed = ""
         self._output = directory.with_name(f"{directory.name}-printed")
         self._python: tuple[ForkServerProcess, Connection] | None = None
+        self._servers: list[tuple[str, ForkServerProcess, Path]] = []
 
     def do(self, block: Block) -> None:
         if block.path is not None:
@@ -147,6 +149,9 @@ class Reader:
                 continue
             if words.startswith("make"):
                 words = f"make --dry-run -C '{ROOT}' {words.removeprefix('make')}"
+            if words.endswith(" &"):
+                self._begin_server(words.removesuffix(" &"))
+                continue
             fails = words.startswith("! ")
             code = self._run(words.removeprefix("! "))
             assert (code != 0) == fails, f"{page_id(self.page)}:{block.line}: {words}\n{self.printed[-6000:]}"
@@ -171,6 +176,10 @@ class Reader:
                 ).returncode
         self.printed = self._output.read_text()
         return code
+
+    def _begin_server(self, words: str) -> None:
+        output = self._output.with_suffix(f".{len(self._servers)}")
+        self._servers.append((words, begin(_menura, self.directory, output, shlex.split(words)), output))
 
     def execute(self, block: Block) -> None:
         if self._python is None:
@@ -198,6 +207,14 @@ class Reader:
             process, connection = self._python
             connection.close()
             process.join(60)
+        for _, server, _ in self._servers:
+            server.terminate()
+            server.join(15)
+            server.kill()
+
+    def check_servers(self) -> None:
+        for words, server, output in self._servers:
+            assert server.exitcode == 0, f"{page_id(self.page)}: {words}: {server.exitcode}\n{output.read_text()}"
 
 
 @contextmanager
@@ -223,6 +240,7 @@ def test_page(page: Path, tmp_path: Path) -> None:
     with reader(page, tmp_path) as someone:
         for block in found:
             someone.do(block)
+    someone.check_servers()
 
 
 def test_links_lead_somewhere() -> None:
