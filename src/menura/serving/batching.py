@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from menura.serving.arrays import Float32
-from menura.serving.errors import Busy, ServingError
+from menura.serving.errors import Busy
 from menura.serving.observing import EngineMetrics
 from menura.serving.rows import Row
+from menura.serving.worker import Worker
 
 _ENDED = "server: expected one that computes, got one that has ended. Ask again later."
 
-Compute = Callable[[Sequence[Row]], list[Float32 | ServingError]]
+Results = Sequence[Float32 | BaseException]
+Compute = Callable[[Sequence[Row]], Results]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Computed:
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     row: Row
-    form: tuple[object, ...]
     arrived_s: float
     answer: asyncio.Future[Computed]
 
@@ -41,11 +41,11 @@ class Batcher:
 
     While the worker computes, what arrives gathers. When it is free, a batch that is not full waits for others only as
     long as `expecting` says that there may be some, and at most `max_wait_s`. A row whose `compute` is cancelled while
-    it waits is not computed.
+    it waits is not computed. All of it happens in calls of one event loop: nothing waits for a turn of its own.
 
     Args:
         compute: asked in the worker for each row's actions or error.
-        worker: one thread, shared with nobody who is slow.
+        worker: shared with nobody who is slow.
         max_batch: rows of a batch at most.
         max_wait_s: how long the worker may be left idle for a larger batch.
         expecting: told how many wait, whether anybody else may ask soon.
@@ -55,7 +55,7 @@ class Batcher:
     def __init__(
         self,
         compute: Compute,
-        worker: Executor,
+        worker: Worker,
         *,
         max_batch: int,
         max_wait_s: float,
@@ -69,95 +69,84 @@ class Batcher:
         self._expecting = expecting
         self._metrics = metrics
         self._waiting: list[_Waiting] = []
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self.computing = 0
+        self._computing: list[_Waiting] = []
+        self._free_s = float("-inf")  # since when the worker is
+        self._alarm: asyncio.TimerHandle | None = None
+        self._ended = False
 
-    def start(self) -> None:
-        """Begin to compute."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="batches")
+    @property
+    def computing(self) -> int:
+        """How many rows the worker has."""
+        return len(self._computing)
 
     async def compute(self, row: Row) -> Computed:
         """A row's actions, once it was its turn. Raises the ServingError that the policy's answer is instead."""
-        if self._task is None or self._task.done():
+        if self._ended:
             raise Busy(_ENDED)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(row, row.form, loop.time(), loop.create_future())
-        self._set_waiting([*self._waiting, waiting])
-        self._changed.set()
+        waiting = _Waiting(row, loop.time(), loop.create_future())
+        self._waiting.append(waiting)
+        loop.call_soon(self.look_again)  # with what else comes in this turn of the loop
         try:
             return await waiting.answer
-        finally:  # also when it is cancelled: what nobody waits for takes no memory
-            self._set_waiting([other for other in self._waiting if other is not waiting])
+        except asyncio.CancelledError:  # what nobody waits for takes no memory
+            self._leave([waiting])
+            raise
 
     def look_again(self) -> None:
-        """What `expecting` says has changed."""
-        self._changed.set()
+        """Gives the worker its next batch, if there is one that need not wait: whenever something has changed."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._computing or not self._waiting or self._ended:
+            self._metrics.queue.set(len(self._waiting))
+            return
+        loop = asyncio.get_running_loop()
+        batch = self._oldest_alike()
+        rest_s = max(self._free_s, batch[0].arrived_s) + self._max_wait_s - loop.time()
+        if len(batch) < self._max_batch and rest_s > 0 and self._expecting(len(self._waiting)):
+            self._alarm = loop.call_later(rest_s, self.look_again)
+        else:
+            self._computing = batch
+            self._worker.submit(
+                functools.partial(self._timed, [waiting.row for waiting in batch]),
+                functools.partial(self._answer, batch, loop.time()),
+            )
+            self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
+        self._metrics.queue.set(len(self._waiting))
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Compute no more. Who still waits gets Busy."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for waiting in self._waiting:
+        self._ended = True
+        for waiting in (*self._computing, *self._waiting):
             if not waiting.answer.done():
                 waiting.answer.set_exception(Busy(_ENDED))
+        self._leave(self._waiting)
 
-    async def _run(self) -> None:
-        while True:
-            batch = await self._next()
-            self.computing = len(batch)
-            try:
-                await self._answer(batch)
-            finally:
-                self.computing = 0
-
-    async def _next(self) -> list[_Waiting]:
-        """The next batch, taken out of those who wait."""
-        loop = asyncio.get_running_loop()
-        free_s = loop.time()
-        while True:
-            self._changed.clear()
-            batch = self._oldest_alike()
-            if batch:
-                rest_s = max(free_s, batch[0].arrived_s) + self._max_wait_s - loop.time()
-                if len(batch) == self._max_batch or rest_s <= 0 or not self._expecting(len(self._waiting)):
-                    self._set_waiting([waiting for waiting in self._waiting if waiting not in batch])
-                    return batch
-                alarm = loop.call_later(rest_s, self._changed.set)
-                await self._changed.wait()
-                alarm.cancel()
-            else:
-                await self._changed.wait()
+    def _leave(self, gone: Sequence[_Waiting]) -> None:
+        self._waiting = [waiting for waiting in self._waiting if waiting not in gone]
+        self.look_again()
 
     def _oldest_alike(self) -> list[_Waiting]:
         """Those who wait longest and can be computed together."""
-        there = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        return [waiting for waiting in there if waiting.form == there[0].form][: self._max_batch]
+        oldest, *others = self._waiting
+        alike = [waiting for waiting in others if waiting.row.form == oldest.row.form]
+        return [oldest, *alike][: self._max_batch]
 
-    def _set_waiting(self, waiting: list[_Waiting]) -> None:
-        self._waiting = waiting
-        self._metrics.queue.set(len(waiting))
-
-    async def _answer(self, batch: list[_Waiting]) -> None:
-        loop = asyncio.get_running_loop()
-        begun_s = loop.time()
-        rows = [waiting.row for waiting in batch]
-        try:
-            results, infer_s = await loop.run_in_executor(self._worker, self._timed, rows)
-        except BaseException:  # the server ends
-            self._waiting = batch + self._waiting
-            raise
-        self._metrics.observe_batch(len(rows), infer_s)
+    def _answer(self, batch: list[_Waiting], begun_s: float, outcome: tuple[Results, float] | BaseException) -> None:
+        self._computing = []
+        self._free_s = asyncio.get_running_loop().time()
+        results, infer_s = ([outcome] * len(batch), 0.0) if isinstance(outcome, BaseException) else outcome
+        self._metrics.observe_batch(len(batch), infer_s)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.answer.done():
                 continue
-            if isinstance(result, ServingError):
+            if isinstance(result, BaseException):
                 waiting.answer.set_exception(result)
             else:
                 waiting.answer.set_result(Computed(result, begun_s - waiting.arrived_s, infer_s))
+        self.look_again()
 
-    def _timed(self, rows: list[Row]) -> tuple[list[Float32 | ServingError], float]:
+    def _timed(self, rows: list[Row]) -> tuple[Results, float]:
         start = time.perf_counter()
         return self._compute(rows), time.perf_counter() - start

@@ -21,6 +21,7 @@ from menura.serving.observing import EngineMetrics, Unheard
 from menura.serving.request import Request, RequestReader, blank_observation
 from menura.serving.rows import Row, predict_rows
 from menura.serving.sessions import Observation, ServingSession
+from menura.serving.worker import Worker
 
 __all__ = ["PROTOCOL_VERSION", "Engine", "ServingSession"]
 
@@ -78,7 +79,7 @@ class Engine:
         self._metrics: EngineMetrics = metrics or Unheard()
         self._reader = RequestReader(meta, self.keys, max_image_pixels)
         self._resets = callable(getattr(meta.policy, "reset", None))
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._worker = Worker()
         self._decoders = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="pictures")
         self._batcher = Batcher(
             functools.partial(predict_rows, meta),
@@ -102,8 +103,7 @@ class Engine:
             ContractError: the policy has no actions for a blank observation.
         """
         for rows in sorted({1, self._max_batch}):
-            await asyncio.get_running_loop().run_in_executor(self._worker, self._warm_up, rows)
-        self._batcher.start()
+            await self._worker.ask(functools.partial(self._warm_up, rows))
         self._open = True
 
     def metadata(self, session: ServingSession) -> dict[str, Any]:
@@ -157,8 +157,8 @@ class Engine:
             self._all_answered.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._all_answered.wait(), timeout_s)
-        await self._batcher.stop()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._batcher.stop()
+        self._worker.end()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def _in_time(self, session: ServingSession, request: Request, arrived_s: float) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Engine:
         if request.reset:
             session.begin(request.seed)
         if (request.reset or session.unanswered) and self._sessions == {session} and self._resets:
-            await asyncio.get_running_loop().run_in_executor(self._worker, self.meta.reset)
+            await self._worker.ask(self.meta.reset)
 
     def _row(self, session: ServingSession, request: Request, observation: Observation) -> Row | None:
         """What is to be computed; None where the message asks for no actions."""
@@ -210,6 +210,8 @@ class Engine:
 
     def _expecting(self, waiting: int) -> bool:
         """Whether more sessions than those that wait are asking, or were answered of late and may ask again soon."""
+        if len(self._sessions) <= waiting:
+            return False
         since_s = asyncio.get_running_loop().time() - _ACTIVE_S
         return sum(session.in_flight > 0 or session.last_answer_s > since_s for session in self._sessions) > waiting
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +16,7 @@ from menura.serving.batching import Batcher
 from menura.serving.errors import Busy, PolicyFailed, RequestRefused
 from menura.serving.observing import Unheard
 from menura.serving.rows import Row, predict_rows
+from menura.serving.worker import Worker
 
 
 def row(value: float, width: int = 1) -> Row:
@@ -41,12 +41,12 @@ class Doubling:
 async def batching(doubling: Doubling, **settings: Any) -> AsyncIterator[Batcher]:
     usual: dict[str, Any] = {"max_batch": 3, "max_wait_s": 5.0, "expecting": lambda waiting: False}
     usual["metrics"] = Unheard()
-    with ThreadPoolExecutor(1) as worker:
-        batcher = Batcher(doubling, worker, **usual | settings)
-        batcher.start()
-        yield batcher
-        doubling.gate.set()
-        await batcher.stop()
+    worker = Worker()
+    batcher = Batcher(doubling, worker, **usual | settings)
+    yield batcher
+    doubling.gate.set()
+    batcher.stop()
+    worker.end()
 
 
 def test_what_waits_is_computed_in_order_and_together() -> None:
@@ -164,7 +164,7 @@ def test_whoever_waits_at_the_end_is_told() -> None:
             doubling.gate.clear()
             asked = [asyncio.ensure_future(batcher.compute(row(value))) for value in (1, 2)]
             await asyncio.sleep(0.01)
-            await batcher.stop()
+            batcher.stop()
             doubling.gate.set()
             return await asyncio.gather(*asked, return_exceptions=True)
 
