@@ -31,7 +31,7 @@ def test_an_empty_chunk_means_nothing_at_any_time() -> None:
 
 def test_weights_are_those_of_the_paper() -> None:
     # Equation 5 with H = 8, s = 2, d = 2: the end of the overlap is 6.
-    weights = PreviousChunk(np.zeros((6, 1), np.float32), delay=2, horizon=2).weights(8)
+    weights = PreviousChunk(np.zeros((6, 1), np.float32), delay=2).weights(8)
     share = np.array([(6 - i) / 5 for i in range(2, 6)])
     expected = share * (np.exp(share) - 1) / (np.e - 1)
     np.testing.assert_allclose(weights, [1, 1, *expected, 0, 0], atol=1e-6)
@@ -39,11 +39,7 @@ def test_weights_are_those_of_the_paper() -> None:
 
 @given(st.integers(0, 20), st.integers(1, 20), st.data())
 def test_weights_fall_from_1_to_0(old: int, new: int, data: st.DataObject) -> None:
-    previous = PreviousChunk(
-        np.zeros((old, 1), np.float32),
-        delay=data.draw(st.integers(0, old)),
-        horizon=data.draw(st.none() | st.integers(0, 25)),
-    )
+    previous = PreviousChunk(np.zeros((old, 1), np.float32), delay=data.draw(st.integers(0, old)))
     weights = previous.weights(new)
     assert weights.shape == (new,)
     assert (np.diff(weights) <= 1e-7).all()
@@ -52,7 +48,7 @@ def test_weights_fall_from_1_to_0(old: int, new: int, data: st.DataObject) -> No
     assert (weights[max(old, previous.delay) :] == 0).all()
 
 
-@pytest.mark.parametrize(("delay", "horizon"), [(-1, None), (4, None), (0, -1)])
-def test_what_cannot_be_is_refused(delay: int, horizon: int | None) -> None:
+@pytest.mark.parametrize("delay", [-1, 4])
+def test_what_cannot_be_is_refused(delay: int) -> None:
     with pytest.raises(ContractError, match="expected"):
-        PreviousChunk(np.zeros((3, 1), np.float32), delay, horizon)
+        PreviousChunk(np.zeros((3, 1), np.float32), delay)

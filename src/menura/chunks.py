@@ -64,13 +64,10 @@ class PreviousChunk:
     Attributes:
         actions: (T', A) float32, physical units; the first is meant for the time of the new observation.
         delay: how many of them will have been executed before the answer is there, 0 to T'. These are frozen.
-        horizon: how many actions of the new chunk, its last, owe the old one nothing; None: those the old one does not
-            reach.
     """
 
     actions: Float32
     delay: int
-    horizon: int | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2:
@@ -79,16 +76,14 @@ class PreviousChunk:
             raise ContractError(
                 f"previous chunk: expected a delay from 0 to its {len(self.actions)} actions, got {self.delay}."
             )
-        if self.horizon is not None and self.horizon < 0:
-            raise ContractError(f"previous chunk: expected a horizon of at least 0, got {self.horizon}.")
 
     def weights(self, chunk_size: int) -> Float32:
         """(chunk_size,) in [0, 1]: how much each action of the new chunk must agree with the old one.
 
-        1 over the frozen ones; from there it falls exponentially to 0, which it is where the old chunk ends or the
-        horizon begins (Black et al. 2025, arXiv 2506.07339, equation 5).
+        1 over the frozen ones; from there it falls exponentially to 0, which it is from where the old chunk ends on
+        (Black et al. 2025, arXiv 2506.07339, equation 5).
         """
-        end = min(len(self.actions), chunk_size, chunk_size - (self.horizon or 0))
+        end = min(len(self.actions), chunk_size)
         steps = np.arange(chunk_size)
         share = np.clip((end - steps) / max(end - self.delay + 1, 1), 0.0, 1.0)  # c_i
         weights = share * np.expm1(share) / np.expm1(1.0)

@@ -178,10 +178,7 @@ class ServedPolicy:
         """What a request says of the chunk under way."""
         if previous is None:
             return {}
-        actions = previous.actions
-        if previous.horizon is not None and self.chunk_size is not None:  # beyond that nothing is to agree with it
-            actions = actions[: max(previous.delay, self.chunk_size - previous.horizon)]
-        return {"prev_chunk": actions, "delay": previous.delay}
+        return {"prev_chunk": previous.actions, "delay": previous.delay}
 
     def _take(self) -> Client:
         """A connection that nobody uses."""

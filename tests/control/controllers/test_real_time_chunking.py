@@ -31,7 +31,6 @@ def test_it_hands_over_what_is_left_of_the_plan_and_freezes_what_will_be_execute
     np.testing.assert_allclose(previous.actions[:, 0], [4, 5, 6, 7, 8, 9], atol=1e-5)
     assert previous.actions.dtype == np.float32
     assert previous.delay == 3  # 0.25 s are two periods and a half
-    assert previous.horizon is None
     assert controller.previous(0.4, delay_s=0.1).delay == 1
     assert controller.previous(0.4, delay_s=5.0).delay == 6
     # An observation between two actions: the plan at the times of the new chunk's.

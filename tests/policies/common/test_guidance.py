@@ -93,7 +93,7 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLE
 
 def guidance_of(target: Tensor, delay: int, horizon: int = 4) -> Guidance:
     """Of chunks (B, T, A), the first `delay` actions frozen."""
-    weights = torch.from_numpy(PreviousChunk(target[0].numpy(), delay, horizon).weights(T))
+    weights = torch.from_numpy(PreviousChunk(target[0, : T - horizon].numpy(), delay).weights(T))
     return Guidance(target, weights.expand(len(target), -1))
 
 
