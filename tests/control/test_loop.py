@@ -243,3 +243,40 @@ def test_the_newest_controller_asks_again_and_again(make_arm: Any, make_policy: 
     times = [obs["timestep"][0] for obs in policy.asked]
     assert len(times) >= 3
     assert times == sorted(times)  # each of a newer observation
+
+
+def test_an_episode_that_is_over_by_itself(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    arm = make_arm()
+    arm.over = lambda: "the recording is over" if len(arm.commands) >= 5 else None
+    episode = make_loop(arm, make_policy(arm)).run_episode(10.0)
+    assert (episode.ended, episode.reason, episode.success) == ("over", "the recording is over", None)
+
+
+def test_of_the_first_plan_no_action_is_past(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    """The robot rested until it was there; only then does its delay count."""
+    arm = make_arm()
+    policy = make_policy(arm, took_s=0.2)
+    policy.answer = lambda obs: np.linspace(0.01, 0.2, 20, dtype=np.float32)[None, :, None] * np.ones(3, np.float32)
+    loop = make_loop(arm, policy)
+    loop.run_episode(0.1)
+    np.testing.assert_allclose(arm.commands[0], 0.01)
+    assert loop.controller.expected_delay_s >= 0.2
+
+
+def test_chunks_that_were_of_no_use_are_told(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    arm = make_arm()
+    policy = make_policy(arm)
+    policy.reconnects = 3
+    good = policy.answer
+    policy.answer = lambda obs: good(obs)[:, : 20 if len(policy.asked) == 1 else 0]
+    loop: Any = None
+
+    def look(status: Status) -> None:
+        policy.reconnects = 5
+        if loop.controller.refused["empty"] >= 2:
+            loop.stop("seen", "next")
+
+    loop = make_loop(arm, policy, observers=[look])
+    timing = loop.run_episode(10.0).timing
+    assert timing.refused["empty"] >= 2
+    assert timing.reconnects == 2

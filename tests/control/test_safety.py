@@ -45,6 +45,17 @@ def test_what_is_within_the_limits_is_sent_as_it_is() -> None:
     assert not guard.counts
 
 
+def test_after_a_hold_a_wheel_speeds_up_from_rest() -> None:
+    """A speed holds at nothing, and the next command's step is from there."""
+    wheel = VectorFeature(("wheel",), units=("rad/s",))
+    bounds = Limits(vector(-5.0), vector(5.0), velocity=vector(10.0))
+    guard = Safety(Features(wheel, wheel, control_type="abs"), bounds, PERIOD_S, max_plan_age_s=1.0, slow_start_s=0.0)
+    guard.begin(vector(4.5))
+    assert guard.check(vector(5.0), 0.0).action == 5.0
+    assert guard.check(None, 0.1).action == 0.0
+    assert guard.check(vector(5.0), 0.2).action == pytest.approx(1.0)
+
+
 def test_range_and_workspace() -> None:
     guard = safety(bounds=limits(workspace={"elbow": (-0.5, 2.0)}))
     guard.begin(vector(0.0, 0.0))

@@ -81,7 +81,9 @@ def test_timing_can_be_written() -> None:
     ticks, tally = Ticks(clock, 0.02), Tally()
     ticks.wait()
     tally.holds["paused"] += 2
-    timing = Timing.of(ticks, tally, seconds=0.02, observations=3, observation_errors=1, inference_errors=0)
+    timing = Timing.of(
+        ticks, tally, seconds=0.02, observations=3, observation_errors=1, inference_errors=0, reconnects=0
+    )
     read = json.loads(json.dumps(timing.to_dict()))
     assert (read["control_hz"], read["ticks"], read["observations"], read["holds"]) == (50.0, 1, 3, {"paused": 2})
     assert read["jitter_ms"]["count"] == 1

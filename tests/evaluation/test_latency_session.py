@@ -34,7 +34,8 @@ class Clockwork:
     """Says of each action the step that it is meant for, so that what is executed tells how late it is."""
 
     def __init__(self, chunk_size: int = 8, offsets: tuple[int, ...] = (0,), **of_features: Any) -> None:
-        self.chunk_size, self.n_action_steps, self.observation_offsets = chunk_size, 1, offsets
+        self.chunk_size = self.n_action_steps = chunk_size
+        self.observation_offsets = offsets
         self.features = features(**of_features)
         self.asked: list[dict[str, Any]] = []
 
@@ -288,3 +289,9 @@ def test_without_latency_it_is_open_loop(toy_meta: Any, toy_env: Any) -> None:
 def test_audits_are_never_late(toy_env: Any) -> None:
     with pytest.raises(ConfigError, match="latency: expected a policy whose answers can be late, got random"):
         evaluate("random", toy_env(), execution=delayed(), **OPTIONS)
+
+
+def test_as_many_actions_are_executed_as_the_policy_is_made_for() -> None:
+    policy = Clockwork(8)
+    policy.n_action_steps = 4
+    assert executed(session_of(policy, "delay_compensated", "0ms"), 12)[1] == [0, 3, 6, 9]  # asked a tick early

@@ -136,16 +136,16 @@ def test_the_goal_never_runs_away_from_the_hand(make):
 def test_wheels_turn_at_a_speed_and_hold_at_zero(make):
     robot = make(PyBulletJoints, "husky", limits={"low": -10, "high": 10})
     assert robot.features.action.units == ("rad/s",) * 4
-    assert robot.features.control_type == "delta"
+    held = hold_action(robot.features, np.full(4, 5.0, np.float32), None)
     place = robot.features.state.names.index("x")
     begin = robot.get_observation()["state"][place]
     run(robot, np.full(4, 5.0), 1.0)
     moved = robot.get_observation()["state"]
     assert moved[place] - begin > 0.2
     assert moved[:4] == pytest.approx([5.0] * 4, abs=0.5)
-    run(robot, np.zeros(4), 0.5)
+    run(robot, held, 0.5)
     stopped = robot.get_observation()["state"][place]
-    run(robot, np.zeros(4), 1.0)
+    run(robot, held, 1.0)
     assert robot.get_observation()["state"][place] == pytest.approx(stopped, abs=0.05)
 
 

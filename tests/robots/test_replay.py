@@ -64,12 +64,12 @@ def test_known_before_it_is_connected(project: Path) -> None:
         robot.get_observation()
 
 
-def test_frames_come_at_their_times_and_then_it_has_stopped(project: Path) -> None:
+def test_frames_come_at_their_times_and_then_it_is_over(project: Path) -> None:
     robot = replay(project, episode=1)
     robot.connect()
     seen = []
     for _ in range(5):
-        assert robot.stopped() is None
+        assert robot.over() is None
         observation = robot.get_observation()
         seen.append((float(observation["state"][0]), int(observation["images"]["eye"][0, 0, 0])))
         assert observation["times"] == {
@@ -78,11 +78,12 @@ def test_frames_come_at_their_times_and_then_it_has_stopped(project: Path) -> No
         }
         robot.clock.advance(0.1)
     assert seen == [(10, 0), (11, 1), (12, 2), (13, 3), (14, 4)]
-    assert robot.stopped() == "the recording is over"
+    assert robot.over() == "the recording is over"
+    assert robot.stopped() is None
     assert robot.get_observation()["state"].tolist() == [14]
     assert robot.success() is None  # what was recorded is nobody's success now
     robot.reset()
-    assert robot.stopped() is None
+    assert robot.over() is None
     assert robot.get_observation()["state"].tolist() == [10]
 
 

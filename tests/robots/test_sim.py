@@ -112,16 +112,16 @@ def test_delays_are_injected(project: Path) -> None:
     assert robot.steps == 8  # of 10 periods the first two had no command
 
 
-def test_success_and_the_end_of_an_episode(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_success_and_the_end_of_an_episode(project: Path) -> None:
     robot = point(project, env={"max_episode_steps": 5})
     robot.send_action(act(1.5))
     assert robot.success() is False
     pass_time(robot, 1.0)
-    assert (robot.success(), robot.steps, robot.episode_over) == (True, 5, True)
-    assert "the environment takes no more than 5 steps an episode; the robot rests" in caplog.text
+    assert (robot.success(), robot.steps) == (True, 5)
+    assert robot.over() == "the simulation takes no more than 5 steps (its max_episode_steps)"
     assert robot.get_observation()["times"]["state"] == pytest.approx(1.0)  # it rests, and is sensed
     robot.reset(seed=100)
-    assert (robot.success(), robot.steps, robot.episode_over) == (False, 0, False)
+    assert (robot.success(), robot.steps, robot.over()) == (False, 0, None)
     assert robot.get_observation()["state"][0] == pytest.approx(0.1)
 
 

@@ -163,6 +163,8 @@ def _measured(timing: Timing) -> dict[str, str]:
         f"age {timing.observation_age_ms} ms",
         "inference": f"{timing.inferences / seconds:.1f} Hz, errors {timing.inference_errors}, "
         f"took {timing.inference_ms} ms",
+        "refused": _counted(timing.refused),
+        "reconnects": f"{timing.reconnects}",
         "held": _counted(timing.holds),
         "clipped": _counted(timing.clipped),
     }

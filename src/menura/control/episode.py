@@ -53,6 +53,7 @@ class Episode:
         self._last: Float32 | None = None  # what was sent last
         self._steps = self._errors = self._failures = 0
         self._send_problem: str | None = None
+        self._reconnects = loop.planner.reconnects  # until it began
         self._chunk: ActionChunk | None = None
         self._asked_about_s = -np.inf  # when the observation of the last request was captured
         self._retry_s = -np.inf
@@ -152,10 +153,24 @@ class Episode:
             self._retry_s = tick.now_s + min(_RETRY_S * 2.0 ** (self._failures - 1), _LONGEST_RETRY_S)
             return
         self._failures = 0
-        self._chunk = answer.chunk
         self._tally.inference_ms.add(1e3 * answer.took_s)
         self._tally.delay_ms.add(1e3 * (tick.now_s - answer.chunk.start_s))
-        self._loop.controller.receive(answer.chunk, tick.due_s)
+        self._chunk = self._in_time(answer.chunk, tick)
+        controller = self._loop.controller
+        refused = controller.refused.copy()
+        controller.receive(self._chunk, tick.due_s)
+        self._tally.refused.update(controller.refused - refused)
+
+    def _in_time(self, chunk: ActionChunk, tick: Tick) -> ActionChunk:
+        """The chunk; while the robot rests, as of now: nothing has moved since its observation, and no action is past.
+
+        One that is older than any plan may be is left to its own time.
+        """
+        delay_s = tick.due_s - chunk.start_s
+        if self._first_command_s is not None or not 0 < delay_s <= self._loop.safety.max_plan_age_s:
+            return chunk
+        self._loop.controller.expect(delay_s)
+        return replace(chunk, start_s=tick.due_s)
 
     # What is done
 
@@ -302,9 +317,8 @@ class Episode:
         first_s = self._first_command_s
         if first_s is not None and tick.now_s - first_s >= self._max_seconds:
             return "time", f"{self._max_seconds:g} s are over"
-        if getattr(loop.robot, "episode_over", False):  # a simulation's own limit
-            return "time", "the simulation takes no more steps"
-        return None
+        over, _ = attempt(loop.robot.over)
+        return None if over is None else ("over", over)
 
     def _status(self, decision: _Decision, sent: Float32 | None, tick: Tick) -> Status:
         command, chunk, seen = decision.command, self._chunk, self._seen
@@ -333,4 +347,5 @@ class Episode:
             observations=self._sensing.count,
             observation_errors=self._sensing.errors,
             inference_errors=self._errors,
+            reconnects=self._loop.planner.reconnects - self._reconnects,
         )

@@ -28,6 +28,7 @@ class ChunkPolicy(Protocol):
     """The part of a `MetaPolicy`, or of a `ServedPolicy`, that drives a robot."""
 
     chunk_size: int | None
+    n_action_steps: int
     observation_offsets: tuple[int, ...]
 
     @property
@@ -89,6 +90,11 @@ class Planner:
         self._answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection to the policy was made anew; 0 of a policy that is here."""
+        return getattr(self._policy, "reconnects", 0)
 
     def begin(self, seed: int | None) -> None:
         """A new episode; `seed` is that of a policy that samples."""

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from menura import components
 from menura.clock import Clock, WallClock
-from menura.config import load_controller, load_robot, load_teleop, split_section
+from menura.config import ComponentConfig, load_controller, load_robot, load_teleop, split_section
 from menura.control.controllers.base import Controller
+from menura.control.controllers.make import make_controller
 from menura.control.dashboard import Dashboard, summary
 from menura.control.loop import ControlLoop, SafetySettings
 from menura.control.operator import Operator
+from menura.control.planning import ChunkPolicy
 from menura.control.priority import real_time
 from menura.control.recording import ControlRecorder
 from menura.control.status import ControlledEpisode, Status
 from menura.control.watchdog import WatchdogSettings
 from menura.data import LeRobotWriter
-from menura.errors import ConfigError, MenuraError
+from menura.errors import ConfigError, ContractError, MenuraError
 from menura.files import write_json
 from menura.robots import Robot, make_robot
+from menura.serving.client import is_address
 from menura.teleop import Teleoperator, make_teleop
 from menura.teleop.keyboard import Keyboard
 
@@ -37,6 +39,8 @@ Named = str | Path | Mapping[str, Any]
 
 REPORT_FILE = "control.json"
 SECTIONS = ("robot", "controller", "teleop")
+#: How often a server that says nothing is asked before the loop's patience ends.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -123,16 +127,18 @@ def control(
     _refuse_others(overrides)
     made = _robot_of(robot, overrides, project)
     helper = _teleop_of(teleop, overrides, project)
-    chosen = _controller_of(controller, overrides, project)  # all of these before torch is imported
+    chosen = _controller_config(controller, overrides, project)  # all of these before torch is imported
+    watchdog = watchdog or WatchdogSettings()
     with ExitStack() as stack:
-        policy = _policy_of(model, stack, dataset=dataset, project=project, trust_remote_code=trust_remote_code)
-        if chosen is None:
-            chosen = _controller_of("newest" if policy.chunk_size is None else "real_time_chunking", (), project)
-            assert chosen is not None
+        policy = (
+            _served(str(model), stack, watchdog, dataset)
+            if is_address(model)
+            else _policy_of(model, stack, dataset=dataset, project=project, trust_remote_code=trust_remote_code)
+        )
         loop = ControlLoop(
             made,
             policy,
-            chosen,
+            _controller_of(chosen, policy, project),
             control_hz=made.features.fps if control_hz is None else control_hz,
             chunk_hz=chunk_hz,
             sensing_hz=sensing_hz,
@@ -251,31 +257,46 @@ def _teleop_of(
     return make_teleop(load_teleop(teleop, _of("teleop", overrides), project), project)
 
 
-def _controller_of(
+def _controller_config(
     controller: Named | Controller | None, overrides: Sequence[str], project: Path | None
-) -> Controller | None:
+) -> ComponentConfig | Controller | None:
     if controller is None and (words := _of("controller", overrides)):
         raise ConfigError(f"{words[0]}: expected the controller that is meant, got none. Give --controller NAME.")
     if controller is None or not isinstance(controller, (str, Path, Mapping)):
         return controller
-    made: Controller = components.build(
-        "controller", load_controller(controller, _of("controller", overrides), project)
-    )
-    return made
+    return load_controller(controller, _of("controller", overrides), project)
+
+
+def _controller_of(
+    chosen: ComponentConfig | Controller | None, policy: ChunkPolicy, project: Path | None
+) -> Controller:
+    if chosen is None:
+        chosen = load_controller("newest" if policy.chunk_size is None else "real_time_chunking", project=project)
+    if not isinstance(chosen, ComponentConfig):
+        return chosen
+    return make_controller(chosen, policy.n_action_steps, project)
+
+
+def _served(url: str, stack: ExitStack, watchdog: WatchdogSettings, dataset: str | None) -> ServedPolicy:
+    """What answers there. Torch is not imported, nor need it be installed."""
+    from menura.served_policy import ServedPolicy
+
+    if dataset is not None:
+        raise ContractError(f"{url}: expected no dataset, which its server chose, got {dataset}. Leave --dataset out.")
+    policy = ServedPolicy(url, timeout_s=watchdog.patience_s / _TRIES)
+    stack.callback(policy.close)
+    return policy
 
 
 def _policy_of(
     model: str | Path | MetaPolicy | ServedPolicy, stack: ExitStack, **options: Any
 ) -> MetaPolicy | ServedPolicy:
     """The policy, with as many threads as it is worth; torch is not imported for one that is there."""
-    if not isinstance(model, (str, Path)):
-        policy = model
-    else:
+    policy = model
+    if isinstance(policy, (str, Path)):
         from menura.meta_policy import MetaPolicy
 
         policy = MetaPolicy.from_pretrained(str(model), **options)
-        if not isinstance(policy, MetaPolicy):
-            stack.callback(policy.close)
     inner = getattr(policy, "policy", None)
     if inner is not None:
         from menura.policies.threads import suitable_threads

@@ -149,9 +149,9 @@ class Safety:
             safe, reasons = self._hold(), [refused or "no_rotation"]
         else:
             safe, reasons = self._limited(action, turns, now_s)
-            self._compare_with(safe)
         self.counts.update(reasons)
         if safe is not None:
+            self._compare_with(safe)
             self._sent, self._last_s = True, now_s
             if self._workspace is not None:
                 self._workspace.sent(safe[self._workspace.places].astype(np.float64), now_s)

@@ -14,8 +14,8 @@ from menura.control.watchdog import Fault
 
 Float32 = NDArray[np.float32]
 
-#: How an episode ended; `quit` and `emergency stop` end the run as well, and so does `fault`.
-Ended = Literal["success", "failure", "time", "next", "quit", "emergency stop", "fault"]
+#: How an episode ended (`over`: by itself); `quit`, `emergency stop` and `fault` end the run as well.
+Ended = Literal["success", "failure", "time", "over", "next", "quit", "emergency stop", "fault"]
 #: What the robot does at a tick. Before the first command of an episode it rests: nothing is sent.
 Mode = Literal["rest", "policy", "teleoperator", "hold"]
 

@@ -122,6 +122,7 @@ class Tally:
     stale: int = 0
     holds: Counter[str] = field(default_factory=Counter)
     clipped: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     interventions: int = 0
 
 
@@ -137,6 +138,8 @@ class Timing:
         observation_age_ms: of the oldest stream, at each tick.
         stale: ticks at which it was too old to go on.
         inferences: chunks that arrived; `inference_errors`: requests without one.
+        refused: reason -> chunks that the controller could not use, as of `Controller`.
+        reconnects: how often the connection to the policy's server was made anew.
         inference_ms: how long the policy took.
         delay_ms: from the capture of an observation to the tick that has its chunk.
         holds: reason -> ticks at which the robot held.
@@ -157,6 +160,8 @@ class Timing:
     stale: int
     inferences: int
     inference_errors: int
+    refused: Mapping[str, int]
+    reconnects: int
     inference_ms: Spread
     delay_ms: Spread
     holds: Mapping[str, int]
@@ -173,6 +178,7 @@ class Timing:
         observations: int,
         observation_errors: int,
         inference_errors: int,
+        reconnects: int,
     ) -> Timing:
         return cls(
             control_hz=1.0 / ticks.period_s,
@@ -188,6 +194,8 @@ class Timing:
             stale=tally.stale,
             inferences=len(tally.inference_ms),
             inference_errors=inference_errors,
+            refused=dict(tally.refused),
+            reconnects=reconnects,
             inference_ms=tally.inference_ms.spread(),
             delay_ms=tally.delay_ms.spread(),
             holds=dict(tally.holds),

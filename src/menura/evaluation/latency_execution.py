@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from menura.components import load
 from menura.config import ComponentConfig, load_controller
+from menura.control.controllers.make import make_controller
 from menura.errors import ConfigError
 from menura.evaluation.latency_model import LatencyModel
 
@@ -63,10 +63,9 @@ class DelayedExecution:
             "controller_args": dict(self.config.args),
         }
 
-    def new_controller(self) -> Controller:
-        """One that knows no episode yet."""
-        made: Controller = load("controller", self.config.class_, self.project or Path.cwd())(**self.config.args)
-        return made
+    def new_controller(self, n_action_steps: int | None = None) -> Controller:
+        """One that knows no episode yet; `n_action_steps` is the policy's."""
+        return make_controller(self.config, n_action_steps, self.project)
 
     def session(
         self, policy: MetaPolicy | ServedPolicy, num_envs: int, environment: Description, exact: bool = False

@@ -73,7 +73,7 @@ class LatencySession(Session):
     def _executor(self, seed: int | None) -> Executor:
         features, execution = self.policy.features, self._delayed
         return _Delayed(
-            execution.new_controller(),
+            execution.new_controller(self.policy.n_action_steps),
             execution.latency,
             np.random.default_rng(None if seed is None else [_STREAM, seed]),
             features,
@@ -150,8 +150,7 @@ class _Delayed:
         answer = ActionChunk(np.asarray(chunk, np.float32), captured_s, self._period_s, self._number)
         arrival_s = captured_s + delay_s
         if self._number == 0:  # nothing moved meanwhile: the answer is as good as new, and only its delay is told
-            nothing = ActionChunk(answer.actions[:0], captured_s - delay_s, self._period_s)
-            self._controller.receive(nothing, captured_s)
+            self._controller.expect(delay_s)
             arrival_s = captured_s
         self._number += 1
         self._delays.append((self._step, delay_s))

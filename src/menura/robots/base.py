@@ -163,6 +163,10 @@ class Robot:
         """Why the robot stopped by itself (its emergency stop, a fault of a motor), in words; None: it has not."""
         return None
 
+    def over(self) -> str | None:
+        """Why the episode is over by itself (a recording ended, a simulator takes no more steps); None: it is not."""
+        return None
+
     def reset(self, seed: int | None = None) -> None:
         """A new episode begins. A simulated robot begins that of `seed`; a real one is put in place by people."""
 

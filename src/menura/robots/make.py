@@ -11,7 +11,7 @@ from menura.clock import Clock
 from menura.features import Features
 from menura.robots.base import Robot, RobotError
 
-_METHODS = ("connect", "disconnect", "get_observation", "send_action", "stopped", "reset", "success")
+_METHODS = ("connect", "disconnect", "get_observation", "send_action", "stopped", "over", "reset", "success")
 
 
 def make_robot(

@@ -173,9 +173,8 @@ class PyBulletJoints(_PyBulletRobot):
             ),
             grippers=ends,
         )
-        # A speed is a difference per time: at rest it is 0, and what holds a robot with wheels is 0, not the last one.
         state = _with_base(action) if of.base == "free" else action
-        self._declare(action, state, "joint", "delta" if of.wheels else "abs")
+        self._declare(action, state, "joint", "abs")
         written = {**_urdf_limits([*single, *fingers[:1]], of), **(limits or {})}
         known = limits is not None or {"low", "high"} <= set(written)
         self.limits = Limits.of(written, action) if known else None

@@ -45,7 +45,7 @@ class ActionError:
 
 
 class ReplayRobot(Robot):
-    """Plays one episode of a dataset from its connection, or its last `reset`, on; then it has stopped.
+    """Plays one episode of a dataset from its connection, or its last `reset`, on; then the episode is over.
 
     Args:
         dataset: a path, a dataset of the Hub, or a mapping as in a task's YAML.
@@ -123,7 +123,7 @@ class ReplayRobot(Robot):
             self._compared.add(sent, self._episode.action[frame])
         return sent
 
-    def stopped(self) -> str | None:
+    def over(self) -> str | None:
         if self._begun_s is None:
             return None
         length_s = float(self._times_s[-1]) + 1.0 / self.features.fps

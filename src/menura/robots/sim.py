@@ -99,6 +99,7 @@ class SimRobot(Robot):
         self._env_lock = threading.Lock()
         self._asking = threading.Lock()  # one at a time brings the simulation to the present
         self._values: dict[str, Any] | None = None  # what is sensed now, since the first episode
+        self._over: str | None = None
         self._stands_still = True
         self._running: Future[None] | None = None
         self._ends = threading.Event()
@@ -125,7 +126,7 @@ class SimRobot(Robot):
         with self._asking:
             self._halt()
             self._values = self._simulator.do(lambda: self._begin_episode(seed))
-            self._success, self._over = False, False
+            self._success, self._over = False, None
             self.steps = 0
             self._slow = _Slowness(self.name)
             self._go_on(self._simulator.env.episode_seed)
@@ -150,9 +151,8 @@ class SimRobot(Robot):
         self._arrive()
         return self._success
 
-    @property
-    def episode_over(self) -> bool:
-        """Whether the environment takes no more steps: it rests until `reset`."""
+    def over(self) -> str | None:
+        """Until `reset` it then rests."""
         return self._over
 
     @contextmanager
@@ -203,7 +203,7 @@ class SimRobot(Robot):
         """One period: the command that holds at its beginning is executed, and captured at its end."""
         with self._lock:
             command = self._commands.take(self._next_s)
-        if command is not None and not self._over:
+        if command is not None and self._over is None:
             with self._env_lock:
                 self._step(command)
         end_s = self._next_s + self._period_s
@@ -227,14 +227,10 @@ class SimRobot(Robot):
         self._values = _streams(observation)
         self.steps += 1
         self._success = bool(info["success"])
-        self._over = terminated or truncated
-        if truncated and not terminated:
-            _log.warning(
-                "%s: the environment takes no more than %d steps an episode; the robot rests. Control it for less "
-                "time, or give the environment a larger max_episode_steps.",
-                self.name,
-                self.steps,
-            )
+        if terminated:
+            self._over = "the simulation ended the episode"
+        elif truncated:
+            self._over = f"the simulation takes no more than {self.steps} steps (its max_episode_steps)"
 
 
 class _Slowness:

@@ -102,7 +102,7 @@ class Controller(ABC):
                 f"{chunk.actions.shape[1]}."
             )
         self._check_rate(chunk.period_s)
-        self._delays.append(max(now_s - chunk.start_s, 0.0))
+        self.expect(now_s - chunk.start_s)
         if not len(chunk):
             self.refused["empty"] += 1
             return
@@ -142,6 +142,10 @@ class Controller(ABC):
         `delay_s` is how long after `capture_s` its answer is expected; None: `expected_delay_s`.
         """
         return None
+
+    def expect(self, delay_s: float) -> None:
+        """So long an answer took: one that `receive` cannot tell, as the robot rested until it was there."""
+        self._delays.append(max(delay_s, 0.0))
 
     @property
     def expected_delay_s(self) -> float:

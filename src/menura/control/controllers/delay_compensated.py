@@ -16,7 +16,8 @@ class DelayCompensated(Controller):
     bridges the time; after that nothing is meant for now.
 
     Args:
-        n_action_steps: how many actions of a chunk are to be executed, counted from its observation. None: all.
+        n_action_steps: how many actions of a chunk are to be executed, counted from its observation. None: all; by
+            name, as many as the policy is made for (`make_controller`).
     """
 
     def __init__(self, n_action_steps: int | None = None) -> None:
