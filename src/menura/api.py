@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from menura.evaluation.compare import compare
     from menura.evaluation.evaluate import evaluate
     from menura.evaluation.latency_sweep import latency_sweep
+    from menura.evaluation.offline import evaluate_offline
     from menura.evaluation.replay import replay
     from menura.evaluation.suite import evaluate_tasks
     from menura.policies.check import check_policy
@@ -34,6 +35,7 @@ __all__ = [
     "control",
     "convert",
     "evaluate",
+    "evaluate_offline",
     "evaluate_tasks",
     "latency_sweep",
     "merge_checkpoint",
@@ -55,6 +57,7 @@ _HOMES = {
     "control": "menura.control.run",
     "convert": "menura.conversion",
     "evaluate": "menura.evaluation.evaluate",
+    "evaluate_offline": "menura.evaluation.offline",
     "evaluate_tasks": "menura.evaluation.suite",
     "latency_sweep": "menura.evaluation.latency_sweep",
     "merge_checkpoint": "menura.checkpoint",

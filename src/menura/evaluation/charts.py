@@ -22,20 +22,21 @@ class Point:
     high: float | None = None
 
 
-def line_chart(points: Sequence[Point], label: str, *, percent: bool = False) -> str:
-    """An `<svg>` of one curve over training steps; empty without points.
+def line_chart(points: Sequence[Point], label: str, *, percent: bool = False, beside: Sequence[Point] = ()) -> str:
+    """An `<svg>` of one curve over steps; empty without points.
 
     Args:
         label: what it shows, in words, for those who do not see it.
+        beside: a second curve, quiet, that it is to be compared with.
         percent: values are shares from 0 to 1; else the axis starts at the smallest, in powers of ten when values
             span more than a factor of 30.
     """
     points = [point for point in points if math.isfinite(point.value)]
     if not points:
         return ""
-    points = points[:: math.ceil(len(points) / _MOST_POINTS)]
+    points, beside = _thinned(points), _thinned(beside)
     x_high = max(point.step for point in points) or 1
-    values = [point.value for point in points]
+    values = [point.value for point in (*points, *beside)]
     logarithmic = not percent and min(values) > 0 and max(values) / min(values) > 30
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0] if percent else _ticks(min(values), max(values), logarithmic)
 
@@ -61,8 +62,10 @@ def line_chart(points: Sequence[Point], label: str, *, percent: bool = False) ->
         for step in _ticks(0, x_high, False)[1:]
         if step <= x_high
     ]
-    path = " ".join(f"{x(point.step):.1f},{y(point.value):.1f}" for point in points)
-    parts.append(f'<polyline class="curve" points="{path}"/>')
+    for style, curve in (("beside", beside), ("curve", points)):
+        if curve:
+            path = " ".join(f"{x(point.step):.1f},{y(point.value):.1f}" for point in curve)
+            parts.append(f'<polyline class="{style}" points="{path}"/>')
     for point in points:
         if point.low is not None and point.high is not None:
             at = f"{x(point.step):.1f}"
@@ -72,6 +75,10 @@ def line_chart(points: Sequence[Point], label: str, *, percent: bool = False) ->
             parts.append(f'<circle class="dot" cx="{at}" cy="{y(point.value):.1f}" r="3.5"/>')
     body = "".join(parts)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+
+
+def _thinned(points: Sequence[Point]) -> Sequence[Point]:
+    return points[:: math.ceil(len(points) / _MOST_POINTS)] if points else points
 
 
 #: Told apart by those who do not see all colours, on white and on black (Okabe and Ito 2008).

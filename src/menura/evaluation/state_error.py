@@ -96,12 +96,15 @@ class Comparison:
         at = np.rint(np.arange(len(states)) * rate).astype(np.int64)
         at = at[at < len(simulated)]
         theirs = self._simulated.of(simulated[at])[:, [j for _, j in self._columns]]
-        mine = self._recorded.of(states[: len(at)])[:, [i for i, _ in self._columns]]
+        mine = self.recorded(states[: len(at)])
         return StateError(self.names, theirs - mine, self._spread, len(states))
 
+    def recorded(self, states: Float32) -> Float64:
+        """(T, d) recorded states (T, D) in the dimensions that are compared."""
+        return self._recorded.of(states)[:, [i for i, _ in self._columns]]
+
     def _usual_spread(self, episodes: Sequence[Float32]) -> Float64:
-        rows = np.concatenate([self._recorded.of(states) for states in episodes])
-        spread = rows[:, [i for i, _ in self._columns]].std(axis=0)
+        spread = np.concatenate([self.recorded(states) for states in episodes]).std(axis=0)
         # What never moved in the recording has no spread of its own.
         moving = spread[spread > 0]
         return cast(Float64, np.maximum(spread, 0.05 * float(np.median(moving)) if len(moving) else 1.0))

@@ -182,11 +182,12 @@ def refuse_differences(features: Features, environment: Features, whose: str) ->
         )
 
 
-def refuse_missing_cameras(cameras: Sequence[str], environment: Features) -> None:
+def refuse_missing_cameras(cameras: Sequence[str], features: Features, whose: str = "environment") -> None:
+    """Raises FeatureMismatch that names the cameras which the policy looks at and `whose` features lack."""
     for camera in cameras:
-        if camera not in environment.cameras:
+        if camera not in features.cameras:
+            step = "Add them to the environment's args." if whose == "environment" else "Name them: keys."
             raise FeatureMismatch(
-                f"environment: expected the cameras the policy looks at ({', '.join(cameras)}), "
-                f"got {', '.join(environment.cameras) or 'none'}{did_you_mean(camera, environment.cameras) or '.'} "
-                "Add them to the environment's args."
+                f"{whose}: expected the cameras the policy looks at ({', '.join(cameras)}), "
+                f"got {', '.join(features.cameras) or 'none'}{did_you_mean(camera, features.cameras) or '.'} {step}"
             )
