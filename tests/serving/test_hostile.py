@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 
 from menura.meta_policy import MetaPolicy
 from menura.serving import background, codec
-from menura.serving.access import Limits
+from menura.serving.doors.access import Limits
 from menura.serving.server import PolicyServer
 
 STATE = np.array([0.1, -0.2, 0.3], np.float32)

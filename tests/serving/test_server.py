@@ -33,8 +33,8 @@ from menura.features import Features
 from menura.meta_policy import MetaPolicy
 from menura.served_policy import ServedPolicy
 from menura.serving import background, codec
-from menura.serving.access import Limits
 from menura.serving.client import Client, ServerError
+from menura.serving.doors.access import Limits
 from menura.serving.run import _listen, serve
 from menura.serving.server import PolicyServer
 

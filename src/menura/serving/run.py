@@ -16,8 +16,8 @@ from rich.console import Console
 
 from menura.errors import ContractError
 from menura.meta_policy import MetaPolicy
-from menura.serving.access import check_bind, read_key, tls_context
 from menura.serving.client import is_address
+from menura.serving.doors.access import check_bind, read_key, tls_context
 from menura.serving.server import DEFAULT_PORT, PolicyServer
 
 

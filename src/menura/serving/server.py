@@ -13,12 +13,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.access import EXPECTED_KEY, Access, Limits, check_bind, is_loopback, tls_context
+from menura.serving.doors.access import EXPECTED_KEY, Access, Limits, check_bind, is_loopback, tls_context
+from menura.serving.doors.http import HTTPDoor
+from menura.serving.doors.metrics import CONTENT_TYPE, Metrics
+from menura.serving.doors.websocket import WebsocketDoor
+from menura.serving.doors.zmq import ZMQDoor
 from menura.serving.engine import Engine
-from menura.serving.http_door import HTTPDoor
-from menura.serving.metrics import CONTENT_TYPE, Metrics
-from menura.serving.websocket_door import WebsocketDoor
-from menura.serving.zmq_door import ZMQDoor
 
 DEFAULT_PORT = 8000
 #: How long what was asked before the end may take to be answered.

@@ -12,11 +12,11 @@ import numpy as np
 
 from menura.chunks import PreviousChunk
 from menura.meta_policy import MetaPolicy
-from menura.serving.batching import Batcher
-from menura.serving.errors import Busy, PolicyFailed, RequestRefused
-from menura.serving.observing import Unheard
-from menura.serving.rows import Row, predict_rows
-from menura.serving.worker import Worker
+from menura.serving.engine.batching import Batcher
+from menura.serving.engine.errors import Busy, PolicyFailed, RequestRefused
+from menura.serving.engine.observing import Unheard
+from menura.serving.engine.rows import Row, predict_rows
+from menura.serving.engine.worker import Worker
 
 
 def row(value: float, width: int = 1) -> Row:

@@ -18,8 +18,8 @@ from menura.errors import ConfigError, ContractError
 from menura.meta_policy import MetaPolicy
 from menura.serving.codec import pack, unpack
 from menura.serving.engine import Engine, ServingSession
-from menura.serving.errors import Busy, Late, PolicyFailed, RequestRefused
-from menura.serving.request import OPTIONAL_KEYS
+from menura.serving.engine.errors import Busy, Late, PolicyFailed, RequestRefused
+from menura.serving.engine.request import OPTIONAL_KEYS
 
 
 def alone(meta: MetaPolicy, message: dict[str, Any], seed: int) -> np.ndarray:

@@ -12,8 +12,8 @@ import yaml
 from menura.config.origins import PACKAGE
 from menura.errors import ConfigError
 from menura.features import CameraFeature, Features, VectorFeature
-from menura.serving.errors import RequestRefused
-from menura.serving.keys import KeyMap
+from menura.serving.engine.errors import RequestRefused
+from menura.serving.engine.keys import KeyMap
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from menura.data.pictures import decode_picture, encode_jpeg, encode_png
-from menura.serving import pictures
-from menura.serving.errors import RequestRefused
+from menura.serving.engine import pictures
+from menura.serving.engine.errors import RequestRefused
 
 PICTURE = np.kron(np.random.default_rng(0).integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 ENCODED = {"jpeg": encode_jpeg(PICTURE), "png": encode_png(PICTURE)}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from menura.data.pictures import encode_jpeg, encode_png
 from menura.features import CameraFeature
 from menura.meta_policy import MetaPolicy
-from menura.serving.cameras import CameraReader
-from menura.serving.errors import RequestRefused
-from menura.serving.keys import KeyMap
-from menura.serving.request import RequestReader
+from menura.serving.engine.cameras import CameraReader
+from menura.serving.engine.errors import RequestRefused
+from menura.serving.engine.keys import KeyMap
+from menura.serving.engine.request import RequestReader
 
 
 def reader_of(meta: MetaPolicy, max_image_pixels: int = 1 << 16) -> RequestReader:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from menura.serving.errors import RequestRefused
-from menura.serving.sessions import ServingSession
+from menura.serving.engine.errors import RequestRefused
+from menura.serving.engine.sessions import ServingSession
 
 
 class Looking:

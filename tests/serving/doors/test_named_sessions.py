@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from menura.serving.access import Limits
+from menura.serving.doors.access import Limits
+from menura.serving.doors.named_sessions import NamedSessions
 from menura.serving.engine import Engine
-from menura.serving.errors import Busy
-from menura.serving.named_sessions import NamedSessions
+from menura.serving.engine.errors import Busy
 
 
 class Time:

@@ -19,10 +19,10 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from menura.serving.access import Limits
-from menura.serving.errors import Busy, Late, RequestRefused, ServingError
-from menura.serving.metrics import Metrics
-from menura.serving.named_sessions import NamedSessions
+from menura.serving.doors.access import Limits
+from menura.serving.doors.metrics import Metrics
+from menura.serving.doors.named_sessions import NamedSessions
+from menura.serving.engine.errors import Busy, Late, RequestRefused, ServingError
 
 if TYPE_CHECKING:
     from menura.serving.engine import Engine

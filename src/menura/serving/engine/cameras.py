@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from menura.features import CameraFeature
 from menura.processing.images import Resize
-from menura.serving.arrays import told
-from menura.serving.errors import RequestRefused
-from menura.serving.pictures import read_picture
+from menura.serving.engine.arrays import told
+from menura.serving.engine.errors import RequestRefused
+from menura.serving.engine.pictures import read_picture
 
 _CHANNELS = 3
 # By how many pixels the sides of a scaled picture may miss its exact aspect.

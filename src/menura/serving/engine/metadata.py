@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from menura.meta_policy import MetaPolicy
-from menura.serving.keys import KeyMap
-from menura.serving.request import MAX_TASK_LENGTH, OPTIONAL_KEYS
+from menura.serving.engine.keys import KeyMap
+from menura.serving.engine.request import MAX_TASK_LENGTH, OPTIONAL_KEYS
 
 PROTOCOL_VERSION = 1
 

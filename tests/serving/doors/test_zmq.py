@@ -20,7 +20,7 @@ import zmq
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
 from menura.serving import background
-from menura.serving.access import Limits
+from menura.serving.doors.access import Limits
 from menura.serving.server import PolicyServer
 
 STATE = np.array([0.1, -0.2, 0.3], np.float32)

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from menura.errors import MenuraError
-from menura.serving import groot_codec
-from menura.serving.access import Access, Limits
 from menura.serving.codec import CodecError
-from menura.serving.errors import Busy, RequestRefused, ServingError
-from menura.serving.metrics import Metrics
-from menura.serving.named_sessions import NamedSessions
+from menura.serving.doors import groot_codec
+from menura.serving.doors.access import Access, Limits
+from menura.serving.doors.metrics import Metrics
+from menura.serving.doors.named_sessions import NamedSessions
+from menura.serving.engine.errors import Busy, RequestRefused, ServingError
 
 if TYPE_CHECKING:
     from menura.serving.engine import Engine

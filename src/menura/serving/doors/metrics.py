@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from menura.serving.errors import ServingError
+from menura.serving.engine.errors import ServingError
 
 #: The media type of `Metrics.exposition`.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

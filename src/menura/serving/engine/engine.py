@@ -13,15 +13,15 @@ from typing import Any
 
 from menura.errors import ConfigError, ContractError, MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.batching import Batcher, Computed
-from menura.serving.errors import Busy, Late
-from menura.serving.keys import KeyMap
-from menura.serving.metadata import PROTOCOL_VERSION, describe
-from menura.serving.observing import EngineMetrics, Unheard
-from menura.serving.request import Request, RequestReader, blank_observation
-from menura.serving.rows import Row, predict_rows
-from menura.serving.sessions import Observation, ServingSession
-from menura.serving.worker import Worker
+from menura.serving.engine.batching import Batcher, Computed
+from menura.serving.engine.errors import Busy, Late
+from menura.serving.engine.keys import KeyMap
+from menura.serving.engine.metadata import PROTOCOL_VERSION, describe
+from menura.serving.engine.observing import EngineMetrics, Unheard
+from menura.serving.engine.request import Request, RequestReader, blank_observation
+from menura.serving.engine.rows import Row, predict_rows
+from menura.serving.engine.sessions import Observation, ServingSession
+from menura.serving.engine.worker import Worker
 
 __all__ = ["PROTOCOL_VERSION", "Engine", "ServingSession"]
 

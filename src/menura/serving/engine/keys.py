@@ -17,8 +17,8 @@ from menura.config.sections import config_file, missing_file_message, project_of
 from menura.config.yaml_tree import read_yaml
 from menura.errors import ConfigError, did_you_mean
 from menura.features import Features
-from menura.serving.arrays import told
-from menura.serving.errors import RequestRefused
+from menura.serving.engine.arrays import told
+from menura.serving.engine.errors import RequestRefused
 
 # `{"observation": {"images": {"top": …}}}` is three deep; nothing of an observation is deeper.
 _DEEPEST = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from menura.serving.access import Access, AccessError, check_bind, is_loopback, read_key, tls_context
+from menura.serving.doors.access import Access, AccessError, check_bind, is_loopback, read_key, tls_context
 
 
 @pytest.mark.parametrize("header", ["Api-Key secret", "Bearer secret"])

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from menura.serving import codec
-from menura.serving.access import Limits
-from menura.serving.errors import RequestRefused, ServingError
-from menura.serving.metrics import Metrics
+from menura.serving.doors.access import Limits
+from menura.serving.doors.metrics import Metrics
+from menura.serving.engine.errors import RequestRefused, ServingError
 
 if TYPE_CHECKING:
     from menura.serving.engine import Engine, ServingSession

@@ -14,10 +14,10 @@ from menura.errors import did_you_mean
 from menura.meta_policy import MetaPolicy
 from menura.policies.contract import Contract
 from menura.processing.rotations import neutral
-from menura.serving.arrays import numbers, told, vector
-from menura.serving.cameras import CameraReader, Picture
-from menura.serving.errors import RequestRefused
-from menura.serving.keys import KeyMap, Picked
+from menura.serving.engine.arrays import numbers, told, vector
+from menura.serving.engine.cameras import CameraReader, Picture
+from menura.serving.engine.errors import RequestRefused
+from menura.serving.engine.keys import KeyMap, Picked
 
 #: What a message may hold beside an observation.
 OPTIONAL_KEYS = (

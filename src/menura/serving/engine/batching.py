@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from menura.serving.arrays import Float32
-from menura.serving.errors import Busy
-from menura.serving.observing import EngineMetrics
-from menura.serving.rows import Row
-from menura.serving.worker import Worker
+from menura.serving.engine.arrays import Float32
+from menura.serving.engine.errors import Busy
+from menura.serving.engine.observing import EngineMetrics
+from menura.serving.engine.rows import Row
+from menura.serving.engine.worker import Worker
 
 _ENDED = "server: expected one that computes, got one that has ended. Ask again later."
 

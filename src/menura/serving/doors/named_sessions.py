@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from menura.serving.access import Limits
-from menura.serving.errors import Busy
+from menura.serving.doors.access import Limits
+from menura.serving.engine.errors import Busy
 
 if TYPE_CHECKING:
     from menura.serving.engine import Engine, ServingSession

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from menura.data.pictures import decode_picture
 from menura.errors import DataError
-from menura.serving.errors import RequestRefused
+from menura.serving.engine.errors import RequestRefused
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from menura.serving.errors import RequestRefused
+from menura.serving.engine.errors import RequestRefused
 
 Observation = Mapping[str, Any]
 Form = tuple[tuple[str, tuple[int, ...], str], ...]

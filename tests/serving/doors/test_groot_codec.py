@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from menura.serving import codec
 from menura.serving.codec import MAX_CONTAINERS, CodecError
-from menura.serving.groot_codec import modality, pack, unpack
+from menura.serving.doors.groot_codec import modality, pack, unpack
 
 DTYPES = st.sampled_from(["u1", "<i8", "<f4", ">f8", "?"])
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from menura.chunks import PreviousChunk
 from menura.errors import DataError, FeatureMismatch, MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.serving.arrays import Float32
-from menura.serving.errors import PolicyFailed, RequestRefused, ServingError
-from menura.serving.sessions import form_of
+from menura.serving.engine.arrays import Float32
+from menura.serving.engine.errors import PolicyFailed, RequestRefused, ServingError
+from menura.serving.engine.sessions import form_of
 
 _log = logging.getLogger("menura.serving")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from menura.serving.errors import RequestRefused
+from menura.serving.engine.errors import RequestRefused
 
 Float32 = NDArray[np.float32]
 
