@@ -110,10 +110,10 @@ def make_loop() -> Iterator[Callable[..., ControlLoop]]:
                 "safety": SafetySettings(slow_start_s=0.0),
                 "watchdog": WatchdogSettings(
                     **{
-                        "max_observation_age_s": 1.0,
-                        "max_inference_s": 1.0,
-                        "patience_s": 5.0,
-                        "robot_patience_s": 5.0,
+                        "max_observation_age_s": 30.0,
+                        "max_inference_s": 30.0,
+                        "patience_s": 60.0,
+                        "robot_patience_s": 60.0,
                         **watchdog,
                     }
                 ),

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from menura.checkpoint import save_checkpoint
+from menura.config import load_robot
 from menura.config.schema import ProcessorConfig
 from menura.control.status import Status
 from menura.data.statistics import compute_statistics
@@ -28,6 +29,7 @@ from menura.features import Features
 from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.processor import Processor
+from menura.robots import make_robot
 from menura.served_policy import ServedPolicy
 from menura.serving.codec import pack, unpack
 
@@ -262,3 +264,20 @@ def test_menura_serve_is_restarted(make_arm: Any, make_loop: Any, cleanly: Any, 
     assert episode.timing.holds["no plan"] >= 2
     held = [status.action for status in seen if status.mode == "hold" and status.action is not None]
     assert all(np.array_equal(action, held[0]) for action in held)
+
+
+def test_a_served_policy_drives_without_torch(make_arm: Any, cleanly: Any, tmp_path: Path) -> None:
+    """A robot's computer needs none."""
+    server = cleanly(Answering(make_robot(load_robot("dummy")).features))
+    program = tmp_path / "drive.py"
+    program.write_text(
+        "import sys\n"
+        "for name in ('torch', 'transformers'):\n"
+        "    sys.modules[name] = None\n"
+        "from menura.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = ["control", "-m", f"ws://127.0.0.1:{server.port}", "--robot", "dummy", "--max_seconds", "0.2"]
+    done = subprocess.run([sys.executable, str(program), *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Episode 0: time: 0.2 s are over" in done.stderr

@@ -102,12 +102,32 @@ class Dashboard:
     def _panel(self, status: Status) -> Group:
         head = Text.assemble((self._title, "bold"), f"  {status.time_s:.1f} s  ", (_mode(status), _STYLES[status.mode]))
         plan = Table.grid(padding=(0, 2))
-        plan.add_row(_number(status), ProgressBar(total=1.0, completed=status.plan_rest, width=30))
-        rows = Table.grid(padding=(0, 2))
-        rows.add_row("plan", plan)
-        for name, value in _measured(status.timing()).items():
-            rows.add_row(name, value)
-        return Group(head, rows, Text(self._keys, style="dim"))
+        plan.add_row("plan     ", _number(status), ProgressBar(total=1.0, completed=status.plan_rest, width=30))
+        timing = status.timing()
+        counted = Table.grid(padding=(0, 2))
+        for name, counts in (("held", timing.holds), ("clipped", timing.clipped)):
+            counted.add_row(f"{name:9}", _counted(counts) or "never")
+        return Group(head, plan, _rates(timing), counted, Text(self._keys, style="dim"))
+
+
+def _rates(timing: Timing) -> Table:
+    """How fast each of the three goes, how late, old or slow it is (ms), and what went wrong."""
+    seconds = max(timing.seconds, 1e-9)
+    wrong = {"errors": timing.inference_errors, **timing.refused, "reconnects": timing.reconnects}
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for column in ("Hz", "ms: p50", "p99", "max"):
+        table.add_column(column, justify="right", header_style="dim")
+    table.add_column("")
+    for name, count, spread, counts in (
+        ("control", timing.ticks, timing.jitter_ms, {"missed": timing.missed, "overruns": timing.overruns}),
+        ("sensing", timing.observations, timing.observation_age_ms, {"errors": timing.observation_errors}),
+        ("inference", timing.inferences, timing.inference_ms, wrong),
+    ):
+        numbers = (count / seconds, spread.p50, spread.p99, spread.max)
+        told = {"control": "late", "sensing": "old", "inference": "took"}[name]
+        table.add_row(name, *(f"{number:.1f}" for number in numbers), Text(f"{told}  ", style="dim") + _counted(counts))
+    return table
 
 
 def line(status: Status) -> str:
@@ -124,7 +144,7 @@ def line(status: Status) -> str:
 
 def summary(episodes: Sequence[ControlledEpisode]) -> Table:
     """A row an episode; jitter and inference are their p99 in ms."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("#", "ended", "s", "steps", "missed", "jitter", "inference", "held", "clipped", "faults"):
         table.add_column(column, justify="left" if column == "ended" else "right", no_wrap=True)
     for number, episode in enumerate(episodes):
@@ -154,21 +174,6 @@ def _number(status: Status) -> str:
     return f"{status.number}, {1e3 * status.plan_age_s:.0f} ms old"
 
 
-def _measured(timing: Timing) -> dict[str, str]:
-    seconds = max(timing.seconds, 1e-9)
-    return {
-        "control": f"{timing.ticks / seconds:.1f} of {timing.control_hz:g} Hz, missed {timing.missed}, "
-        f"overruns {timing.overruns}, jitter {timing.jitter_ms} ms",
-        "sensing": f"{timing.observations / seconds:.1f} Hz, errors {timing.observation_errors}, stale {timing.stale}, "
-        f"age {timing.observation_age_ms} ms",
-        "inference": f"{timing.inferences / seconds:.1f} Hz, errors {timing.inference_errors}, "
-        f"took {timing.inference_ms} ms",
-        "refused": _counted(timing.refused),
-        "reconnects": f"{timing.reconnects}",
-        "held": _counted(timing.holds),
-        "clipped": _counted(timing.clipped),
-    }
-
-
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "0"
+    """What happened, and how often."""
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count)

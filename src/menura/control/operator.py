@@ -18,8 +18,8 @@ from menura.teleop.terminal import TERMINAL, Listener, Terminal
 _LOOKS_EVERY_S = 0.05
 #: `name` of a key (or the key itself) -> what it says.
 KEYS = {"s": "success", "f": "failure", "q": "quit", "e": "emergency stop", "escape": "emergency stop"}
-HELP = "space hold/go on · enter next · s/f success/failure · q quit · e or Esc emergency stop"
-HELP_CAPITALS = "space hold/go on · enter next · S/F success/failure · Q quit · E or Esc emergency stop"
+HELP = "space hold · enter next · s/f success/failure · q quit · e/Esc emergency stop"
+HELP_CAPITALS = "space hold · enter next · S/F success/failure · Q quit · E/Esc emergency stop"
 
 
 class Operator:
