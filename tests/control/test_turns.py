@@ -1,12 +1,16 @@
 """The rotations of `menura.control.turns` are those of `menura.processing.rotations`."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from menura.control.turn_numbers import READ, WRITE
 from menura.control.turns import IDENTITY, Turns, angle, between, inverse, product
+from menura.errors import DataError
 from menura.features import ROTATIONS, Rotation, VectorFeature
 from menura.processing import rotations
 
@@ -44,6 +48,26 @@ def test_every_representation_is_read_and_written(representation) -> None:
     np.testing.assert_allclose(action[1:-1], rotations.convert(turn, "quat_xyzw", representation), atol=1e-6)
     assert angle(of.one(0, action), turn.tolist()) == pytest.approx(0.0, abs=1e-6)
     np.testing.assert_allclose(of.of(np.stack([action, action])), np.broadcast_to(turn, (2, 1, 4)), atol=1e-6)
+
+
+@given(turns, st.sampled_from(sorted(READ)), st.floats(0.3, 3))
+def test_one_at_a_time_is_as_many_at_once(turn, representation, scale) -> None:
+    numbers = rotations.convert(np.array(turn), "quat_xyzw", representation)
+    np.testing.assert_allclose(WRITE[representation](turn), numbers, atol=1e-6)
+    longer = numbers * (1.0 if representation == "axis_angle" else scale)  # what policies answer is not canonical
+    assert angle(READ[representation](longer.tolist()), turn) == pytest.approx(0.0, abs=1e-6)
+    assert math.hypot(*READ[representation](longer.tolist())) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("representation", READ)
+@pytest.mark.parametrize("number", [0.0, np.nan, np.inf])
+def test_one_that_is_none_is_refused_as_many_are(representation, number) -> None:
+    numbers = [number] * ROTATIONS[representation]
+    if representation == "axis_angle" and number == 0.0:
+        assert READ[representation](numbers) == IDENTITY
+        return
+    with pytest.raises(DataError):
+        READ[representation](numbers)
 
 
 def test_what_are_no_actions() -> None:

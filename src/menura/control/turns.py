@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from menura.control.turn_numbers import READ, WRITE
 from menura.errors import DataError
 from menura.features import VectorFeature
 from menura.processing.rotations import convert
@@ -54,14 +55,19 @@ class Turns:
         return turns
 
     def one(self, index: int, action: Floats) -> Turn:
-        """One of the rotations of an action (A,)."""
-        numbers = np.asarray(action[self.places[index]], np.float64)
-        turn: Turn = convert(numbers, self.representations[index], "quat_xyzw").tolist()
+        """One of the rotations of an action (A,). DataError: numbers that say none."""
+        numbers, representation = action[self.places[index]].tolist(), self.representations[index]
+        if representation in READ:
+            return READ[representation](numbers)
+        turn: Turn = convert(np.array(numbers), representation, "quat_xyzw").tolist()
         return turn
 
     def numbers_of(self, index: int, turn: Turn) -> Float32:
         """One of the rotations in its representation."""
-        return convert(np.array(turn), "quat_xyzw", self.representations[index]).astype(np.float32)
+        representation = self.representations[index]
+        if representation in WRITE:
+            return np.array(WRITE[representation](turn), np.float32)
+        return convert(np.array(turn), "quat_xyzw", representation).astype(np.float32)
 
     def leading(self, actions: Floats) -> tuple[int, str | None]:
         """(T, A) -> how many from the first on are actions, and why no more: `not_finite`, `no_rotation`; None: all."""
@@ -76,10 +82,9 @@ class Turns:
     def read(self, action: Floats) -> list[Turn] | None:
         """Those of an action (A,), all finite; None where its numbers say no rotation."""
         try:
-            turns: list[Turn] = self.of(action).tolist()
+            return [self.one(index, action) for index in range(len(self))]
         except DataError:
             return None
-        return turns
 
     def write(self, turns: Sequence[Any], actions: Floats) -> None:
         """(..., R, 4) into actions (..., A), each in its representation."""
