@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -116,7 +117,7 @@ class PolicyServer:
             await runner.cleanup()
             await self._engine.drain(0)
             raise MenuraError(
-                f"menura serve: expected to listen on {self.host}:{self.port}, got: {error.strerror or error}. "
+                f"menura serve: expected to listen on {self.host}:{self.port}, got: {_reason(error)}. "
                 "Choose another --port or --host."
             ) from error
         self.port = runner.addresses[0][1]
@@ -235,6 +236,11 @@ class _Doors:
         if self.draining:
             return web.Response(status=503, text="the server ends\n")
         return None
+
+
+def _reason(error: OSError) -> str:
+    """In the words of the system, where it has some: of others asyncio repeats the address."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -40,7 +40,9 @@ def test_the_loopback_needs_no_key(host: str) -> None:
 def test_other_addresses_need_one(host: str) -> None:
     with pytest.raises(AccessError, match="expected a key to listen on"):
         check_bind(host, None)
-    check_bind(host, "secret")
+    with pytest.raises(AccessError, match="at least 16 characters to listen on"):
+        check_bind(host, "secret")
+    check_bind(host, "secret" * 3)
 
 
 def test_a_key_is_one_word(tmp_path: Path) -> None:

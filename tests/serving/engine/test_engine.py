@@ -411,6 +411,41 @@ def test_a_policy_that_cannot_warm_up(build_seeing: Any) -> None:
         asyncio.run(Engine(meta).start())
 
 
+def test_a_policy_whose_code_fails_at_warm_up(build_seeing: Any) -> None:
+    meta = build_seeing()
+
+    def select_action(*_: Any, **__: Any) -> Any:
+        raise KeyError("proprio")
+
+    meta.policy.select_action = select_action
+    with pytest.raises(ContractError, match=r"warming up: .*test_engine.py:\d+: KeyError: 'proprio'"):
+        asyncio.run(Engine(meta).start())
+
+
+@pytest.mark.parametrize("error", [KeyError("proprio"), SystemExit(3), StopIteration()])
+def test_whatever_a_policy_raises_ends_a_request_alone(
+    build_seeing: Any, observed: Any, answering: Any, error: BaseException
+) -> None:
+    meta = build_seeing()
+    select_action = meta.policy.select_action
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    async def ask() -> None:
+        async with answering(meta) as engine:
+            session = engine.open_session()
+            for part in ("select_action", "reset"):
+                setattr(meta.policy, part, fail)
+                with pytest.raises(PolicyFailed, match=type(error).__name__):
+                    await engine.answer(session, observed(reset=True))
+                meta.policy.select_action, meta.policy.reset = select_action, lambda: None
+                assert "actions" in await engine.answer(session, observed(reset=True))
+
+    meta.policy.reset = lambda: None
+    asyncio.run(ask())
+
+
 def test_the_policy_s_own_reset_is_called_for_one_session(build_seeing: Any, observed: Any, answering: Any) -> None:
     meta = build_seeing()
     calls: list[int] = []

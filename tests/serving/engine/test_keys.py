@@ -138,7 +138,10 @@ def test_a_checkpoint_s_own_names(message: dict[str, Any]) -> None:
     [
         ({"state": 0, "observation/state": 0}, "observation/state: expected it once, got it as state too"),
         ({"images": {"top": 1}, "images/top": 1}, "images/top: expected it once, got it both nested and not"),
-        ({"images": {"tpo": 1}}, r"images/tpo: expected one of .*did you mean 'images/top'"),
+        (
+            {"images": {"tpo": 1}},
+            r"images/tpo: .*, got a key that is none of them; did you mean 'images/top'",
+        ),
         ({"images": {"top": 1}, "observation/top": 1}, "expected camera 'top' once"),
         ({"images": 3}, "images: expected one of"),
         ({"proprio": 0}, r"proprio: expected one of \['state', 'images/top', 'task'\]"),

@@ -12,6 +12,8 @@ from menura.errors import MenuraError
 
 #: How a key is sent: as openpi's clients do, or as every HTTP tool can.
 _SCHEMES = ("Api-Key ", "Bearer ")
+#: Of a key that keeps strangers out, who may try many a second.
+SHORTEST_KEY = 16
 EXPECTED_KEY = "expected the header Authorization: Api-Key <key>, got another or none"
 
 
@@ -101,13 +103,18 @@ def check_bind(host: str, key: str | None) -> None:
     """Refuse to listen where others can come, without a key that keeps them out.
 
     Raises:
-        AccessError: `host` is not of the loopback and there is no key; or the key is empty.
+        AccessError: `host` is not of the loopback and there is no key, or a short one; or the key is empty.
     """
     if key == "":
         raise AccessError("menura serve: expected a key, got an empty one. Write one word into --api_key_file.")
     if key is None and not is_loopback(host):
         raise AccessError(
             f"menura serve: expected a key to listen on {host}, got none. Give --api_key_file, or --host 127.0.0.1."
+        )
+    if key is not None and len(key) < SHORTEST_KEY and not is_loopback(host):
+        raise AccessError(
+            f"menura serve: expected a key of at least {SHORTEST_KEY} characters to listen on {host}, got one of "
+            f"{len(key)}. Make one: openssl rand -hex 32."
         )
 
 

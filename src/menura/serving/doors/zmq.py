@@ -94,7 +94,7 @@ class ZMQDoor:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise MenuraError(
-                f"menura serve: expected to listen on tcp://{host}:{port}, got: {error.strerror}. "
+                f"menura serve: expected to listen on tcp://{host}:{port}, got: {zmq.strerror(error.errno or 0)}. "
                 "Choose another --zmq_port or --host."
             ) from error
         self._receiving = asyncio.create_task(self._receive())

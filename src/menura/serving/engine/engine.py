@@ -11,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from menura.errors import ConfigError, ContractError, MenuraError
+from menura.errors import ConfigError, ContractError
 from menura.meta_policy import MetaPolicy
 from menura.serving.engine.batching import Batcher, Computed
-from menura.serving.engine.errors import Busy, Late
+from menura.serving.engine.errors import Busy, Late, ServingError
 from menura.serving.engine.keys import KeyMap
 from menura.serving.engine.metadata import PROTOCOL_VERSION, describe
 from menura.serving.engine.observing import EngineMetrics, Unheard
 from menura.serving.engine.request import Request, RequestReader, blank_observation
-from menura.serving.engine.rows import Row, predict_rows
+from menura.serving.engine.rows import Row, failure, predict_rows
 from menura.serving.engine.sessions import Observation, ServingSession
 from menura.serving.engine.worker import Worker
 
@@ -193,8 +193,11 @@ class Engine:
         """
         if request.reset:
             session.begin(request.seed)
-        if (request.reset or session.unanswered) and self._sessions == {session} and self._resets:
-            await self._worker.ask(self.meta.reset)
+        begins = request.reset or session.unanswered
+        if begins and self._resets and self._sessions == {session}:
+            failed = await self._worker.ask(self._reset_policy)
+            if failed is not None:
+                raise failed
 
     def _row(self, session: ServingSession, request: Request, observation: Observation) -> Row | None:
         """What is to be computed; None where the message asks for no actions."""
@@ -215,11 +218,19 @@ class Engine:
         since_s = asyncio.get_running_loop().time() - _ACTIVE_S
         return sum(session.in_flight > 0 or session.last_answer_s > since_s for session in self._sessions) > waiting
 
+    def _reset_policy(self) -> ServingError | None:
+        """Why it could not be; in the worker."""
+        try:
+            self.meta.reset()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a policy does ends a request alone
+            return failure(self.meta, error)
+        return None
+
     def _warm_up(self, rows: int) -> None:
         generators = [generator for _ in range(rows) if (generator := self.meta.generator(0)) is not None]
         try:
             self.meta.predict(blank_observation(self.meta, rows), generator=generators or None)
-        except (MenuraError, RuntimeError, MemoryError) as error:  # torch is out of memory with a RuntimeError
+        except Exception as error:  # whatever a policy's code raises, or torch, which is out of memory
             step = "Lower --max_batch." if rows > 1 else "Try `menura check run`."
             raise ContractError(
                 f"warming up: expected {self.meta.name} to answer {rows} blank observations, "

@@ -212,7 +212,7 @@ class KeyMap:
                 continue
             shown = [*(part.keys[0] for part in self.state), *self.camera_keys.values(), self.task[0]]
             near = did_you_mean(key, self._known) or "."
-            raise RequestRefused(f"{key}: expected one of {shown}, got this{near}")
+            raise RequestRefused(f"{key}: expected one of {shown}, got a key that is none of them{near}")
 
 
 def _find(name_or_path: str | Path, project: Path | None) -> tuple[Path, Path]:

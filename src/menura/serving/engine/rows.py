@@ -55,9 +55,9 @@ def predict_rows(meta: MetaPolicy, rows: Sequence[Row]) -> list[Float32 | Servin
     states = [generator.get_state() for generator in generators] if len(rows) > 1 else []
     try:
         actions = _predict(meta, rows, generators)
-    except Exception as error:  # noqa: BLE001  whatever a policy's code raises ends a request, never the server
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a policy does ends a request, never the server
         if len(rows) == 1:
-            return [_failure(meta, error)]
+            return [failure(meta, error)]
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         return [predict_rows(meta, [row])[0] for row in rows]
@@ -101,7 +101,8 @@ def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.array(arrays[0])[None] if len(arrays) == 1 else np.stack(arrays)
 
 
-def _failure(meta: MetaPolicy, error: Exception) -> ServingError:
+def failure(meta: MetaPolicy, error: BaseException) -> ServingError:
+    """What a client is told of an error that asking the policy raised."""
     if isinstance(error, ServingError):
         return error
     if isinstance(error, (FeatureMismatch, DataError)):
