@@ -47,11 +47,14 @@ class Seeing(MLPPolicy):
 
 
 def served(
-    policy_class: type[MLPPolicy] = MLPPolicy, cameras: dict[str, CameraFeature] | None = None, **settings: Any
+    policy_class: type[MLPPolicy] = MLPPolicy,
+    cameras: dict[str, CameraFeature] | None = None,
+    width: int = 3,
+    **settings: Any,
 ) -> MetaPolicy:
-    features = Features(VectorFeature.of_width(3, "s"), VectorFeature.of_width(2, "a"), cameras or {}, fps=10.0)
-    rows = np.random.default_rng(0).normal(size=(50, 5))
-    statistics = {"toy": {"state": compute_statistics(rows[:, :3]), "action": compute_statistics(rows[:, 3:])}}
+    features = Features(VectorFeature.of_width(width, "s"), VectorFeature.of_width(2, "a"), cameras or {}, fps=10.0)
+    rows = np.random.default_rng(0).normal(size=(50, width + 2))
+    statistics = {"toy": {"state": compute_statistics(rows[:, :width]), "action": compute_statistics(rows[:, width:])}}
     policy = build_policy(policy_class, {"chunk_size": 4, "n_action_steps": 2, "hidden_size": 8} | settings, features)
     policy.config.camera_names = list(features.cameras)
     uses = ("image", "state") if cameras else ("state",)
@@ -60,7 +63,7 @@ def served(
 
 @pytest.fixture(scope="session")
 def build_served() -> Any:
-    """`served(policy_class=MLPPolicy, cameras=None, **settings)`: a `MetaPolicy` of the toy features."""
+    """`served(policy_class=MLPPolicy, cameras=None, width=3, **settings)`: a `MetaPolicy`, of a state of that width."""
     return served
 
 
