@@ -51,6 +51,31 @@ def test_a_camera_stops(make_arm: Any, make_policy: Any, make_loop: Any) -> None
     np.testing.assert_array_equal(arm.commands[-1], arm.commands[-2])
 
 
+def test_when_a_camera_comes_back_the_policy_plans_anew(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    """The plan that was under way was not executed meanwhile."""
+    arm = make_arm()
+    policy = make_policy(arm)
+    policy.answer = lambda obs: np.full((1, 200, 3), len(policy.asked), np.float32) / 100
+    read, frozen = arm.get_observation, list[Any]()
+
+    def freeze() -> None:
+        frozen.append(read())
+        threading.Timer(0.5, frozen.clear).start()
+
+    arm.get_observation = lambda: frozen[0] if frozen else read()
+    modes: list[str] = []
+    loop: Any = None
+
+    def look(status: Status) -> None:
+        modes.append(status.mode)
+        if modes[-2:] == ["hold", "policy"]:
+            loop.stop("it goes on", "next")
+
+    loop = make_loop(arm, policy, observers=[after(0.1, freeze), look], watchdog={**QUICK, "patience_s": 60.0})
+    assert loop.run_episode(10.0).ended == "next"
+    assert arm.commands[-1][0] > arm.commands[5][0]  # of a later inference
+
+
 def test_a_robot_that_goes_silent_for_a_while(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
     arm = make_arm()
     policy = make_policy(arm)

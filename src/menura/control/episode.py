@@ -176,6 +176,7 @@ class Episode:
 
     def _decide(self, tick: Tick) -> _Decision:
         if self._seen is None or self._stale is not None:
+            self._must_plan_anew = True
             return self._holding("observation")
         if self._loop.paused:
             self._must_plan_anew = True
