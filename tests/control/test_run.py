@@ -28,7 +28,7 @@ from menura.control.status import Status
 from menura.control.watchdog import WatchdogSettings
 from menura.data import open_dataset
 from menura.data.statistics import compute_statistics
-from menura.errors import ConfigError, DataError, FeatureMismatch
+from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
 from menura.features import Features, VectorFeature
 from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
@@ -194,6 +194,13 @@ def test_what_cannot_be_driven_is_never_connected(make_arm: Any, make_policy: An
         control(make_policy(other), arm, console=console)
     with pytest.raises(RobotError, match="expected it to be connected"):
         arm.get_observation()
+
+
+def test_what_is_not_sent_is_not_recorded(make_arm: Any, make_policy: Any, tmp_path: Path) -> None:
+    arm = make_arm()
+    with pytest.raises(ContractError, match="expected a dry run or a recording"):
+        control(make_policy(arm), arm, dry_run=True, record=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_fault_ends_the_run(make_arm: Any, make_policy: Any, console: Console, tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def control(
         DataError: the directory cannot be recorded into.
     """
     _refuse_others(overrides)
+    if dry_run and record is not None:
+        raise ContractError("control: expected a dry run or a recording, got both: nothing is sent. Leave out one.")
     made = _robot_of(robot, overrides, project)
     helper = _teleop_of(teleop, overrides, project)
     chosen = _controller_config(controller, overrides, project)  # all of these before torch is imported

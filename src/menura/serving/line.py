@@ -208,7 +208,10 @@ class Line:
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (401, 403):
-                raise _Unmendable(f"{where}: expected the server's key, got HTTP {status}. Give api_key=.") from error
+                raise _Unmendable(
+                    f"{where}: expected the server's key, got HTTP {status}. Give api_key=; commands take it "
+                    "from MENURA_API_KEY."
+                ) from error
             raise ServerError(f"{where}: expected a policy server, got HTTP {status}. Look at the port.") from error
         except (InvalidHandshake, ConnectionResetError) as error:
             raise ServerError(
@@ -218,7 +221,7 @@ class Line:
         except ssl.SSLCertVerificationError as error:
             raise _Unmendable(
                 f"{where}: expected a certificate that is vouched for, got: {error.verify_message}. "
-                "Give certificate=, the server's PEM file."
+                "Give certificate=, the server's PEM file; commands take it from SSL_CERT_FILE."
             ) from error
         except ssl.SSLError as error:
             raise ServerError(
