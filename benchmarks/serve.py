@@ -4,7 +4,7 @@ Prints one JSON line. Each pair of client and server is asked in turns, so that 
 of two 224 x 224 pictures, quiet and while a process spins on every core; `overhead_ms` of a request without pictures
 over asking the policy directly; `four_clients`, how many more answers four clients get than one, of a policy of 20 ms.
 `ratio` is the median of our round trip over openpi's (wanted: at most 1.0; at most 0.5 of its p99 on a busy machine);
-without openpi, the overhead over 1 ms.
+without openpi, the overhead over 1 ms. `server_cpu` is the time (ms) that a request costs the server's processors.
 
 openpi's server is one file, `src/openpi/serving/websocket_policy_server.py` of its repository, which needs
 `openpi-client`; `--openpi FILE`, or the environment variable OPENPI_SERVER, says where it lies.
@@ -31,6 +31,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import psutil
 
 STATE, ACTIONS, CHUNK, SIDE = 14, 14, 50, 224
 POLICY_S = 0.020
@@ -93,8 +94,10 @@ def serve_openpi(port: int, file: Path, policy_s: float) -> None:
 
 
 @contextmanager
-def server(which: str, *, cameras: int = 0, policy_s: float = 0.0, openpi: Path | None = None) -> Iterator[int]:
-    """The port of a server in a process of its own."""
+def server(
+    which: str, *, cameras: int = 0, policy_s: float = 0.0, openpi: Path | None = None
+) -> Iterator[tuple[int, psutil.Process]]:
+    """The port of a server, and the process that it is."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     command = [sys.executable, __file__, "--serve", which, str(port), str(cameras), str(policy_s)]
@@ -108,7 +111,7 @@ def server(which: str, *, cameras: int = 0, policy_s: float = 0.0, openpi: Path 
                 assert process.stderr is not None
                 raise SystemExit(process.stderr.read().decode())
             time.sleep(0.1)
-        yield port
+        yield port, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -177,10 +180,16 @@ def answers_per_second(asks: list[Ask], requests: int) -> float:
 
 def round_trips(openpi: Path | None, cameras: int, rounds: int, requests: int, busy: bool) -> dict[str, Any]:
     with ExitStack() as stack:
-        asks = {"menura": our_client(stack, stack.enter_context(server("ours", cameras=cameras)), cameras)}
+        port, process = stack.enter_context(server("ours", cameras=cameras))
+        asks, processes = {"menura": our_client(stack, port, cameras)}, {"menura": process}
         if openpi is not None:
-            asks["openpi"] = openpi_client(stack.enter_context(server("openpi", openpi=openpi)), cameras)
+            port, processes["openpi"] = stack.enter_context(server("openpi", openpi=openpi))
+            asks["openpi"] = openpi_client(port, cameras)
+        before = {name: process.cpu_times() for name, process in processes.items()}
         result: dict[str, Any] = {"quiet": in_turns(asks, rounds, requests)}
+        for name, process in processes.items():
+            spent_s = sum(process.cpu_times()[:2]) - sum(before[name][:2])  # of the user and of the system
+            result["quiet"][name]["server_cpu"] = round(1e3 * spent_s / (rounds * requests + min(requests, 20)), 3)
         if busy:
             with busy_machine():
                 result["busy"] = in_turns(asks, rounds, requests)
@@ -192,10 +201,10 @@ def round_trips(openpi: Path | None, cameras: int, rounds: int, requests: int, b
 
 def four_clients(requests: int) -> dict[str, float]:
     with ExitStack() as stack:
-        port = stack.enter_context(server("ours", policy_s=POLICY_S))
+        port, _ = stack.enter_context(server("ours", policy_s=POLICY_S))
         one = answers_per_second([our_client(stack, port, 0)], requests)
     with ExitStack() as stack:
-        port = stack.enter_context(server("ours", policy_s=POLICY_S))
+        port, _ = stack.enter_context(server("ours", policy_s=POLICY_S))
         four = answers_per_second([our_client(stack, port, 0) for _ in range(4)], requests)
     return {"one_hz": round(one, 1), "four_hz": round(four, 1), "ratio": round(four / one, 2)}
 
