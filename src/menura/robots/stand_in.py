@@ -23,7 +23,8 @@ class Connection:
         self._name = name
         self._faults = faults
         self._first_s: float | None = None
-        self._lost = False
+        self._lost = False  # once is enough
+        self._gone = False
         self._open = False
 
     @property
@@ -32,16 +33,17 @@ class Connection:
 
     def open(self, now_s: float) -> None:
         self._first_s = now_s if self._first_s is None else self._first_s
-        self._open = True
+        self._open, self._gone = True, False
 
     def close(self) -> None:
-        self._open = False
+        self._open = self._gone = False
 
     def check(self, now_s: float) -> None:
         """RobotError where it is not connected, or loses the connection now."""
         after_s = self._faults.disconnect_after_s
         if self._open and not self._lost and after_s is not None and now_s - (self._first_s or 0.0) >= after_s:
-            self._open, self._lost = False, True
+            self._open, self._lost, self._gone = False, True, True
+        if self._gone:
             raise RobotError(f"{self._name}: the connection was lost. Connect it again.")
         if not self._open:
             raise RobotError(f"{self._name}: expected it to be connected, got a robot that is not. Call connect().")
