@@ -45,8 +45,12 @@ def numbers(key: str, value: Any, shape: str, fits: Callable[[tuple[int, ...]], 
     if not fits(raw.shape):
         hint = " Send one observation, without a batch axis." if raw.shape[:1] == (1,) and fits(raw.shape[1:]) else ""
         raise RequestRefused(f"{expected}, got shape {raw.shape}.{hint}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        array = np.array(raw, dtype=np.float32)
+    array: Float32
+    if raw.dtype == np.float32:
+        array = raw.copy()
+    else:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            array = raw.astype(np.float32)
     finite = np.isfinite(array)
     if not finite.all():
         where = tuple(int(index) for index in np.argwhere(~finite)[0])

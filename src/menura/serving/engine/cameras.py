@@ -67,12 +67,11 @@ class CameraReader:
                 wanted = "one picture" if self.steps == 1 else f"one picture, or {self.steps} with a time axis"
                 raise RequestRefused(f"{key}: expected {wanted}, got a list of {len(value)}.")
             return self._encoded(key, value, has_axis=True)
-        expected = f"{key}: expected uint8 {self._shape(first=False)}, or the bytes of a JPEG or PNG"
-        if not isinstance(value, np.ndarray) or (value.dtype != np.uint8 and value.dtype.kind != "f"):
-            raise RequestRefused(f"{expected}, got {told(value)}.")
-        has_axis = self.steps > 1 and value.ndim == 4 and len(value) == self.steps
-        if value.ndim != 3 and not has_axis:
-            raise RequestRefused(f"{expected}, got {told(value)}.")
+        is_picture = isinstance(value, np.ndarray) and (value.dtype == np.uint8 or value.dtype.kind == "f")
+        has_axis = is_picture and self.steps > 1 and value.ndim == 4 and len(value) == self.steps
+        if not is_picture or (value.ndim != 3 and not has_axis):
+            expected = f"uint8 {self._shape(first=False)}, or the bytes of a JPEG or PNG"
+            raise RequestRefused(f"{key}: expected {expected}, got {told(value)}.")
         pixels = self._colours_last(key, value)
         self._check_size(key, pixels.shape[-3], pixels.shape[-2])
         return Picture(key, pixels, has_axis)

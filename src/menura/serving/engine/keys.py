@@ -171,16 +171,16 @@ class KeyMap:
         flat = _flattened(message)
         for key in besides:
             flat.pop(key, None)
-        self._refuse_unknown(flat)
-        state = self._state(flat)
         images: dict[str, tuple[str, Any]] = {}
-        for key, (camera, *_) in self.cameras.items():
-            if key not in flat:
-                continue
-            if camera in images:
-                raise RequestRefused(f"{key}: expected camera {camera!r} once, got it as {images[camera][0]} too.")
-            images[camera] = (key, flat[key])
-        return Picked(state, images, self._one_of(self.task, flat))
+        for key, value in flat.items():
+            names = self.cameras.get(key)
+            if names is None:
+                self._refuse_unknown(key)
+            elif names[0] in images:
+                raise RequestRefused(f"{key}: expected camera {names[0]!r} once, got it as {images[names[0]][0]} too.")
+            else:
+                images[names[0]] = (key, value)
+        return Picked(self._state(flat), images, self._one_of(self.task, flat))
 
     def _state(self, flat: Mapping[str, Any]) -> tuple[tuple[str, int, Any], ...]:
         found = [(part, self._one_of(part.keys, flat)) for part in self.state]
@@ -206,13 +206,12 @@ class KeyMap:
         state = (key for part in self.state for key in part.keys)
         return frozenset([*state, *self.cameras, *self.task, *self.ignored])
 
-    def _refuse_unknown(self, flat: Mapping[str, Any]) -> None:
-        for key in flat:
-            if key in self._known or any(key.startswith(f"{ignored}/") for ignored in self.ignored):
-                continue
-            shown = [*(part.keys[0] for part in self.state), *self.camera_keys.values(), self.task[0]]
-            near = did_you_mean(key, self._known) or "."
-            raise RequestRefused(f"{key}: expected one of {shown}, got a key that is none of them{near}")
+    def _refuse_unknown(self, key: str) -> None:
+        if key in self._known or any(key.startswith(f"{ignored}/") for ignored in self.ignored):
+            return
+        shown = [*(part.keys[0] for part in self.state), *self.camera_keys.values(), self.task[0]]
+        near = did_you_mean(key, self._known) or "."
+        raise RequestRefused(f"{key}: expected one of {shown}, got a key that is none of them{near}")
 
 
 def _find(name_or_path: str | Path, project: Path | None) -> tuple[Path, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -108,10 +108,10 @@ class RequestReader:
             raise RequestRefused(f"message: expected a map with an observation, got {told(message)}.")
         options = {key: message[key] for key in OPTIONAL_KEYS if key in message}
         picked = self.keys.observation(message, besides=OPTIONAL_KEYS)
-        request = self._options(options)
-        if request.reset and not picked:
-            return replace(request, observation=None)
-        return self._with_observation(request, picked)
+        asked = self._options(options) if options else {}
+        if asked.get("reset") and not picked:
+            return Request(None, **asked)
+        return self._with_observation(asked, picked)
 
     def observation(self, request: Request) -> dict[str, Any]:
         """A request's observation with its pixels: {"state", "images": {camera: ([O,] H, W, 3)}, "task"}.
@@ -121,7 +121,8 @@ class RequestReader:
         images = {camera: self._cameras[camera].pixels(picture) for camera, picture in request.pictures.items()}
         return {**(request.observation or {}), "images": images}
 
-    def _options(self, options: Mapping[str, Any]) -> Request:
+    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked for besides, as of `Request`."""
         reset = _flag("reset", options.get("reset", False))
         seed = None
         if "seed" in options:
@@ -129,16 +130,15 @@ class RequestReader:
                 raise RequestRefused("seed: expected it with reset: true, got it alone.")
             seed = _whole("seed", options["seed"], _LARGEST)
         is_pad = options.get("observation_is_pad")
-        return Request(
-            observation=None,
-            observation_is_pad=None if is_pad is None else _flags("observation_is_pad", is_pad, self._steps),
-            timestep=_whole("timestep", options["timestep"], _LARGEST) if "timestep" in options else None,
-            reset=reset,
-            seed=seed,
-            observe=_flag("observe", options.get("observe", False)),
-            deadline_s=_milliseconds("deadline_ms", options["deadline_ms"]) if "deadline_ms" in options else None,
-            previous=self._previous(options),
-        )
+        return {
+            "observation_is_pad": None if is_pad is None else _flags("observation_is_pad", is_pad, self._steps),
+            "timestep": _whole("timestep", options["timestep"], _LARGEST) if "timestep" in options else None,
+            "reset": reset,
+            "seed": seed,
+            "observe": _flag("observe", options.get("observe", False)),
+            "deadline_s": _milliseconds("deadline_ms", options["deadline_ms"]) if "deadline_ms" in options else None,
+            "previous": self._previous(options),
+        }
 
     def _previous(self, options: Mapping[str, Any]) -> PreviousChunk | None:
         given = [key for key in ("prev_chunk", "delay") if key in options]
@@ -154,7 +154,7 @@ class RequestReader:
         actions = numbers("prev_chunk", options["prev_chunk"], f"(at most {most}, {width})", fits)
         return PreviousChunk(actions, _whole("delay", options["delay"], len(actions)))
 
-    def _with_observation(self, request: Request, picked: Picked) -> Request:
+    def _with_observation(self, asked: Mapping[str, Any], picked: Picked) -> Request:
         observation: dict[str, Any] = {}
         axes: dict[str, bool] = {}  # key -> whether it has a time axis
         if picked.state:
@@ -167,17 +167,17 @@ class RequestReader:
         axes |= {picture.key: picture.has_axis for picture in pictures.values()}
         has_axis = self._one_time(axes)
         if picked.state:
-            observation["state"] = np.concatenate(parts, axis=-1)
+            observation["state"] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if (task := self._task(picked)) is not None:
             observation["task"] = task
-        if self._needs_timestep and request.timestep is None and not request.observe:
+        if self._needs_timestep and asked.get("timestep") is None and not asked.get("observe"):
             raise RequestRefused("timestep: expected the step of the episode, which this policy looks at, got none.")
-        if request.observation_is_pad is not None and not has_axis and self._steps > 1:
+        has_pad = asked.get("observation_is_pad") is not None
+        if has_pad and not has_axis and self._steps > 1:
             raise RequestRefused(
                 f"observation_is_pad: expected observations with a time axis of {self._steps}, got one without."
             )
-        has_history = has_axis or request.observation_is_pad is not None
-        return replace(request, observation=observation, pictures=pictures, has_history=has_history)
+        return Request(observation, pictures, has_axis or has_pad, **asked)
 
     def _one_time(self, axes: Mapping[str, bool]) -> bool:
         """Whether there is a time axis, which all parts have or none."""
