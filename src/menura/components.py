@@ -280,7 +280,9 @@ def look_up(
 
 
 def build(kind: str, config: Configured | Mapping[str, Any], project: Path | None = None) -> Any:
-    """The object that `{class: …, args: …}` describes. A constructor with an argument `project`, which has a default, is told it.
+    """The object that `{class: …, args: …}` describes.
+
+    A constructor with an argument `project`, which has a default, is told it.
 
     Raises:
         ConfigError, ComponentError: as `look_up`, and what importing and building it raises.

@@ -57,7 +57,10 @@ def test_inline(project: Path) -> None:
         ("labb", "robot: no robot is named 'labb'; did you mean lab? Looked for configs/robot/labb.yaml"),
         ("MyRobott", "robot: no robot class is named 'MyRobott'; did you mean MyRobot?"),
         ({"class": "MyRobot"}, "robot.args.port: required by MyRobot, but missing"),
-        ({"class": "MyRobot", "args": {"port": "x", "sped": 1}}, "robot.args.sped: no such argument of MyRobot; did you"),
+        (
+            {"class": "MyRobot", "args": {"port": "x", "sped": 1}},
+            "robot.args.sped: no such argument of MyRobot; did you",
+        ),
         ({"class": "MyRobot", "args": {"port": "x", "speed": "y"}}, "robot.args.speed: expected a number, got 'y'"),
         ({"clas": "MyRobot"}, "robot.clas: no such key; did you mean class?"),
         (
