@@ -49,6 +49,7 @@ LEVELS = {
     "evaluation": 7,
     "training": 7,
     "control.controllers": 3,
+    "control.turn_numbers": 3,
     "control.turns": 3,
     "control.hold": 3,
     "control": 7,
