@@ -20,8 +20,8 @@ def real_time() -> Iterator[None]:
     was there before (with torch loaded that is a tenth of a second); and where the system permits it (as root, or with
     CAP_SYS_NICE or an rtprio limit) the thread goes before all that have no deadline.
 
-    What remains: a thread that holds the interpreter may be set aside by the system for another program. A computer that
-    drives a robot should do nothing else.
+    What remains: a thread that holds the interpreter may be set aside by the system for another program. A computer
+    that drives a robot should do nothing else.
     """
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
