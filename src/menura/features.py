@@ -247,3 +247,27 @@ class Features:
                 mine, theirs = self.cameras[name], other.cameras[name]
                 differ(f"render mode of camera {name!r}", mine.render, theirs.render)
         return found
+
+    def require_same(self, other: Features, *, where: str, expected: str, step: str) -> None:
+        """Raises FeatureMismatch that names every difference of `other`.
+
+        Args:
+            where: what the others belong to.
+            expected: what these belong to, in words.
+            step: what to do about it.
+        """
+        differences = self.differences(other)
+        if differences:
+            raise FeatureMismatch(
+                f"{where}: expected {expected} (here), got (there):\n  " + "\n  ".join(differences) + f"\n{step}"
+            )
+
+    def require_cameras(self, cameras: Sequence[str], *, where: str, step: str) -> None:
+        """Raises FeatureMismatch where one of the cameras that a policy looks at is not here; `where`, `step` as of
+        `require_same`."""
+        for camera in cameras:
+            if camera not in self.cameras:
+                raise FeatureMismatch(
+                    f"{where}: expected the cameras the policy looks at ({', '.join(cameras)}), "
+                    f"got {', '.join(self.cameras) or 'none'}{did_you_mean(camera, self.cameras) or '.'} {step}"
+                )

@@ -18,7 +18,7 @@ from menura.control.safety import Safety
 from menura.control.sensing import Sensing
 from menura.control.status import ControlledEpisode, Ended, Status
 from menura.control.watchdog import WatchdogSettings
-from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.errors import ContractError, FeatureMismatch
 from menura.features import Features
 from menura.robots.base import Robot, RobotError
 from menura.teleop.base import Teleoperator
@@ -198,20 +198,13 @@ def refuse_differences(policy: ChunkPolicy, robot: Robot) -> None:
 
     Their fps may differ: the policy's is that of its chunks, whatever the rates of sensing and control are.
     """
-    there = replace(robot.features, fps=0.0)
-    if found := policy.features.differences(there):
-        raise FeatureMismatch(
-            f"{robot.name}: expected what the policy was made with (here), got (there):\n  "
-            + "\n  ".join(found)
-            + "\nChange the robot's args, or train anew."
-        )
-    for camera in policy.required_cameras:
-        if camera not in there.cameras:
-            raise FeatureMismatch(
-                f"{robot.name}: expected the cameras the policy looks at ({', '.join(policy.required_cameras)}), "
-                f"got {', '.join(there.cameras) or 'none'}{did_you_mean(camera, there.cameras) or '.'} "
-                "Add them to the robot's args."
-            )
+    policy.features.require_same(
+        replace(robot.features, fps=0.0),
+        where=robot.name,
+        expected="what the policy was made with",
+        step="Change the robot's args, or train anew.",
+    )
+    robot.features.require_cameras(policy.required_cameras, where=robot.name, step="Add them to the robot's args.")
 
 
 def _period(name: str, hz: float) -> float:

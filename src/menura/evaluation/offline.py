@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from menura.data.episode import Episode, Float32
+from menura.data.opening import open_dataset
 from menura.data.readers.base import Reader
-from menura.errors import FeatureMismatch
 from menura.evaluation.progress import live_lines
 from menura.evaluation.rollout import batch
+from menura.evaluation.shared import opened_policy
 from menura.evaluation.state_error import Comparison, Float64, StateError
-from menura.evaluation.subjects import refuse_missing_cameras
-from menura.features import Features
 from menura.files import write_json
 
 if TYPE_CHECKING:
@@ -57,23 +56,26 @@ class OfflineEvaluation:
     @property
     def absolute(self) -> Float64:
         """(d,) the mean absolute error of each dimension, in the action's units."""
-        difference = np.concatenate([error.difference for error in self.errors.values()])
-        found: Float64 = np.abs(difference).mean(axis=0)
+        found: Float64 = np.abs(self._difference).mean(axis=0)
         return found
 
     @property
     def in_spreads(self) -> Float64:
         """(d,) the root mean square error of each dimension, in its standard deviation over the recorded frames: 0
         where the recording is repeated, 1 for who always answers the mean action."""
-        difference = np.concatenate([error.difference for error in self.errors.values()])
         spread = next(iter(self.errors.values())).spread
-        found: Float64 = np.sqrt((difference**2).mean(axis=0)) / spread
+        found: Float64 = np.sqrt((self._difference**2).mean(axis=0)) / spread
         return found
 
     @property
     def score(self) -> float:
         """`in_spreads`, the root mean square over the dimensions."""
         return float(np.sqrt((self.in_spreads**2).mean()))
+
+    @property
+    def _difference(self) -> Float64:
+        """(frames of all episodes, d)"""
+        return np.concatenate([error.difference for error in self.errors.values()])
 
     def __str__(self) -> str:
         frames = sum(error.frames for error in self.errors.values())
@@ -129,19 +131,27 @@ def evaluate_offline(
     Raises:
         FeatureMismatch: the dataset's observations or actions are not what the policy was trained on.
     """
-    policy = model
-    if isinstance(policy, (str, Path)):
-        from menura.meta_policy import MetaPolicy
+    loading = {"dataset": dataset_name, "project": project, "trust_remote_code": trust_remote_code}
+    with opened_policy(model, **loading) as policy:
+        found = _compared(policy, open_dataset(dataset, project=project), episodes, progress)
+    if output_dir is not None:
+        from menura.evaluation.offline_page import write_offline_page
 
-        policy = MetaPolicy.from_pretrained(
-            policy, dataset=dataset_name, project=project, trust_remote_code=trust_remote_code
-        )
-    if not isinstance(dataset, Reader):
-        from menura.data import open_dataset
+        write_json(Path(output_dir) / FILE_NAME, found.to_dict())
+        write_offline_page(Path(output_dir) / PAGE, found)
+    return found
 
-        dataset = open_dataset(dataset, project=project)
-    _refuse_others(policy.features, dataset.features)
-    refuse_missing_cameras(policy.required_cameras, dataset.features, "dataset")
+
+def _compared(
+    policy: MetaPolicy | ServedPolicy, dataset: Reader, episodes: int | None, progress: bool
+) -> OfflineEvaluation:
+    policy.features.require_same(
+        dataset.features,
+        where="dataset",
+        expected="what the policy was trained on",
+        step="Ask it about a dataset like its own, or name this one's dimensions (keys).",
+    )
+    dataset.features.require_cameras(policy.required_cameras, where="dataset", step="Name them: keys.")
     count = len(dataset) if episodes is None else min(episodes, len(dataset))
     recorded: dict[int, Float32] = {}
     answered: dict[int, Float32] = {}
@@ -154,18 +164,12 @@ def evaluate_offline(
             bar.advance(line, len(group))
     action = policy.features.action
     comparison = Comparison(action, action, list(recorded.values()))
-    found = OfflineEvaluation(
+    return OfflineEvaluation(
         dataset=dataset.name,
         policy={"name": policy.name, "hash": policy.checkpoint_hash},
         recorded={index: comparison.recorded(actions) for index, actions in recorded.items()},
         errors={index: comparison.error(recorded[index], answered[index]) for index in recorded},
     )
-    if output_dir is not None:
-        from menura.evaluation.offline_page import write_offline_page
-
-        write_json(Path(output_dir) / FILE_NAME, found.to_dict())
-        write_offline_page(Path(output_dir) / PAGE, found)
-    return found
 
 
 def _answers(policy: MetaPolicy | ServedPolicy, episodes: Mapping[int, Episode]) -> dict[int, Float32]:
@@ -188,13 +192,3 @@ def _observation(episode: Episode, frame: int, cameras: tuple[str, ...]) -> dict
         "images": {camera: np.asarray(episode.images[camera][frame]) for camera in cameras},
         "task": episode.task,
     }
-
-
-def _refuse_others(policy: Features, dataset: Features) -> None:
-    differences = policy.differences(dataset)
-    if differences:
-        raise FeatureMismatch(
-            "dataset: expected what the policy was trained on (here), got (there):\n  "
-            + "\n  ".join(differences)
-            + "\nAsk it about a dataset like its own, or name this one's dimensions (keys)."
-        )

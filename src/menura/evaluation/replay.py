@@ -17,6 +17,7 @@ import menura
 from menura import components
 from menura.config import EnvConfig, ResolvedTask, load_env, load_task
 from menura.data.episode import Episode
+from menura.data.opening import open_dataset
 from menura.data.readers.base import Reader
 from menura.data.threads import available_cores
 from menura.errors import ConfigError, DataError
@@ -166,7 +167,7 @@ def replay(
     """
     resolved = None if task is None else load_task(task, project=project)
     project = project or (None if resolved is None else resolved.project)
-    reader = _open(dataset, project)
+    reader = open_dataset(dataset, project=project)
     count = len(reader) if episodes is None else min(episodes, len(reader))
     recorded = [reader.episode(index) for index in range(count)]
     demonstrations = [_demonstration(reader, index, episode) for index, episode in enumerate(recorded)]
@@ -301,12 +302,3 @@ def _films(
         return [None] * count
     first = filmed(videos, count, description.undrawn)
     return [str(directory / "videos" / video_name(index)) if index < first else None for index in range(count)]
-
-
-def _open(dataset: Reader | str | Path, project: Path | None) -> Reader:
-    if isinstance(dataset, Reader):
-        return dataset
-    from menura.data import open_dataset
-
-    reader: Reader = open_dataset(dataset, project=project)
-    return reader

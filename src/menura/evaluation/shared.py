@@ -83,21 +83,30 @@ class Shared:
 
 
 @contextmanager
-def _opened(
-    model: str | Path | MetaPolicy | AuditActions, **loading: Any
-) -> Iterator[MetaPolicy | ServedPolicy | AuditActions]:
-    """What is evaluated; a connection to a server is closed at the end."""
+def opened_policy(model: str | Path | MetaPolicy | ServedPolicy, **loading: Any) -> Iterator[MetaPolicy | ServedPolicy]:
+    """The policy that `model` names, or is; a connection to a server that is made here is closed at the end."""
     if not isinstance(model, (str, Path)):
         yield model
-        return
-    if model in AUDITS:
-        yield AUDITS[str(model)]()
         return
     from menura.meta_policy import MetaPolicy, ServedPolicy
 
     policy = MetaPolicy.from_pretrained(model, **loading)
     with closing(policy) if isinstance(policy, ServedPolicy) else nullcontext():
         yield policy
+
+
+@contextmanager
+def _opened(
+    model: str | Path | MetaPolicy | AuditActions, **loading: Any
+) -> Iterator[MetaPolicy | ServedPolicy | AuditActions]:
+    """What is evaluated."""
+    if isinstance(model, AuditActions):
+        yield model
+    elif isinstance(model, (str, Path)) and model in AUDITS:
+        yield AUDITS[str(model)]()
+    else:
+        with opened_policy(model, **loading) as policy:
+            yield policy
 
 
 def _load(path: Path, **loading: Any) -> MetaPolicy:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from menura.data.episode import Float32
-from menura.errors import ContractError, FeatureMismatch, did_you_mean
+from menura.errors import ContractError
 from menura.evaluation.latency_execution import DelayedExecution
 from menura.evaluation.messages import Description
 from menura.evaluation.rollout import PlanSession
@@ -173,21 +173,10 @@ class _SeededSession:
 
 def refuse_differences(features: Features, environment: Features, whose: str) -> None:
     """Raises FeatureMismatch that names every difference from the environment's features."""
-    differences = features.differences(environment)
-    if differences:
-        raise FeatureMismatch(
-            f"environment: expected what the {whose} was made with (here), got (there):\n  "
-            + "\n  ".join(differences)
-            + "\nChange the environment's args, or train anew."
-        )
+    step = "Change the environment's args, or train anew."
+    features.require_same(environment, where="environment", expected=f"what the {whose} was made with", step=step)
 
 
-def refuse_missing_cameras(cameras: Sequence[str], features: Features, whose: str = "environment") -> None:
-    """Raises FeatureMismatch that names the cameras which the policy looks at and `whose` features lack."""
-    for camera in cameras:
-        if camera not in features.cameras:
-            step = "Add them to the environment's args." if whose == "environment" else "Name them: keys."
-            raise FeatureMismatch(
-                f"{whose}: expected the cameras the policy looks at ({', '.join(cameras)}), "
-                f"got {', '.join(features.cameras) or 'none'}{did_you_mean(camera, features.cameras) or '.'} {step}"
-            )
+def refuse_missing_cameras(cameras: Sequence[str], environment: Features) -> None:
+    """Raises FeatureMismatch where the environment lacks a camera that the policy looks at."""
+    environment.require_cameras(cameras, where="environment", step="Add them to the environment's args.")

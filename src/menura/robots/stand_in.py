@@ -6,9 +6,9 @@ from collections import deque
 
 import numpy as np
 
+from menura.control.hold import hold_action
 from menura.errors import ContractError
 from menura.features import Features, VectorFeature
-from menura.processing.rotations import neutral
 from menura.robots.base import Float32, RobotError
 from menura.robots.sensing import TOLERANCE_S, Faults
 
@@ -63,9 +63,7 @@ class Commands:
     """
 
     def __init__(self, features: Features, delay_s: float) -> None:
-        self._differences = features.control_type == "delta"
-        self._neutral = neutral(features.action)
-        self._grippers = [features.action.names.index(name) for name in features.action.grippers]
+        self._features = features
         self._delay_s = delay_s
         self._waiting: deque[tuple[float, Float32]] = deque()
         self._last: Float32 | None = None
@@ -82,7 +80,7 @@ class Commands:
         due: list[Float32] = []
         while self._waiting and self._waiting[0][0] <= time_s + TOLERANCE_S:
             due.append(self._waiting.popleft()[1])
-        if not self._differences:
+        if self._features.control_type != "delta":
             self._last = due[-1] if due else self._last
             return self._last
         for action in reversed(due[-_WAITING:][1:]):
@@ -90,13 +88,7 @@ class Commands:
         if due:
             self._last = due[-_WAITING:][0]
             return self._last
-        return None if self._last is None else self._rest()
-
-    def _rest(self) -> Float32:
-        assert self._last is not None
-        action: Float32 = self._neutral.copy()
-        action[self._grippers] = self._last[self._grippers]
-        return action
+        return None if self._last is None else hold_action(self._features, self._last, None)
 
 
 def checked_action(action: Float32, feature: VectorFeature, name: str) -> Float32:
