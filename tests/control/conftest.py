@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from menura.checkpoint import save_checkpoint
+from menura.config.schema import ProcessorConfig
 from menura.control.controllers.delay_compensated import DelayCompensated
 from menura.control.loop import ControlLoop, SafetySettings
 from menura.control.recording import ControlRecorder
 from menura.control.watchdog import WatchdogSettings
 from menura.data import LeRobotWriter
+from menura.data.statistics import compute_statistics
+from menura.features import Features
+from menura.policies.contract import build_policy
+from menura.policies.mlp.modeling_mlp import MLPPolicy
+from menura.processing.processor import Processor
 from menura.robots import Robot
 from menura.robots.dummy import DummyRobot
 
@@ -86,6 +93,30 @@ class Scripted:
 
     def reset(self) -> None:
         return None
+
+
+@pytest.fixture
+def save_run() -> Callable[..., Path]:
+    """`save_run(directory, features, rows, chunk_size)`: an untrained policy's checkpoint, whose statistics of state
+    and action are those of the rows (n, D)."""
+
+    def save(directory: Path, features: Features, rows: np.ndarray, chunk_size: int) -> Path:
+        statistics = {"toy": {"state": compute_statistics(rows), "action": compute_statistics(rows)}}
+        size = {"chunk_size": chunk_size, "n_action_steps": chunk_size, "hidden_size": 8}
+        policy = build_policy(MLPPolicy, size, features)
+        save_checkpoint(
+            directory,
+            policy=policy,
+            processor=Processor.build(ProcessorConfig(), features, statistics, policy.config, uses=("state",)),
+            features=features,
+            task=None,
+            datasets={"toy": "0"},
+            seed=0,
+            golden={"state": rows[:2].astype(np.float32), "images": {}, "task": ["", ""]},
+        )
+        return directory
+
+    return save
 
 
 @pytest.fixture

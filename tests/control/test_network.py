@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from menura.checkpoint import save_checkpoint
 from menura.config import load_robot
-from menura.config.schema import ProcessorConfig
 from menura.control.status import Status
-from menura.data.statistics import compute_statistics
 from menura.features import Features
-from menura.policies.contract import build_policy
-from menura.policies.mlp.modeling_mlp import MLPPolicy
-from menura.processing.processor import Processor
 from menura.robots import make_robot
 from menura.served_policy import ServedPolicy
 from menura.serving.codec import pack, unpack
@@ -198,30 +193,11 @@ def test_a_server_that_does_not_come_back(make_arm: Any, make_loop: Any, cleanly
     np.testing.assert_array_equal(arm.commands[-1], arm.commands[-2])
 
 
-def checkpoint(features: Features, directory: Path) -> Path:
-    """A policy of the arm's that answers something small."""
-    features = Features(**{**features.__dict__, "cameras": {}, "fps": 50.0})
-    rows = np.random.default_rng(0).normal(size=(50, 3)) * 0.1
-    statistics = {"toy": {"state": compute_statistics(rows), "action": compute_statistics(rows)}}
-    policy = build_policy(MLPPolicy, {"chunk_size": CHUNK, "n_action_steps": CHUNK, "hidden_size": 8}, features)
-    processor = Processor.build(ProcessorConfig(), features, statistics, policy.config, uses=("state",))
-    save_checkpoint(
-        directory,
-        policy=policy,
-        processor=processor,
-        features=features,
-        task=None,
-        datasets={"toy": "0"},
-        seed=0,
-        golden={"state": rows[:2].astype(np.float32), "images": {}, "task": ["", ""]},
-    )
-    return directory
-
-
 @pytest.mark.slow
-def test_menura_serve_is_restarted(make_arm: Any, make_loop: Any, cleanly: Any, tmp_path: Path) -> None:
+def test_menura_serve_is_restarted(make_arm: Any, make_loop: Any, save_run: Any, cleanly: Any, tmp_path: Path) -> None:
     arm = make_arm()
-    run = checkpoint(arm.features, tmp_path / "run")
+    rows = np.random.default_rng(0).normal(size=(50, 3)) * 0.1
+    run = save_run(tmp_path / "run", replace(arm.features, cameras={}, fps=50.0), rows, CHUNK)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "menura", "serve", "-m", str(run), "--port", str(port)]

@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from menura.checkpoint import save_checkpoint
 from menura.cli.main import main
 from menura.cli.words import split_words
 from menura.config import load_robot
-from menura.config.schema import ProcessorConfig
 from menura.control.dashboard import Dashboard, line
 from menura.control.loop import SafetySettings
 from menura.control.operator import HELP_CAPITALS, Operator
@@ -27,12 +25,8 @@ from menura.control.run import REPORT_FILE, control
 from menura.control.status import Status
 from menura.control.watchdog import WatchdogSettings
 from menura.data import open_dataset
-from menura.data.statistics import compute_statistics
 from menura.errors import ConfigError, ContractError, DataError, FeatureMismatch
 from menura.features import Features, VectorFeature
-from menura.policies.contract import build_policy
-from menura.policies.mlp.modeling_mlp import MLPPolicy
-from menura.processing.processor import Processor
 from menura.robots import RobotError, make_robot
 from menura.teleop.terminal import Terminal
 
@@ -132,35 +126,17 @@ class Line(SimEnv):
 """
 
 
-def come_to_one(directory: Path) -> Path:
-    """A policy that answers about 1.5."""
-    features = Features(VectorFeature(("x",)), VectorFeature(("x",)), fps=50.0, control_type="abs")
-    rows = np.random.default_rng(0).normal(1.5, 0.01, size=(50, 1))
-    statistics = {"line": {"state": compute_statistics(rows), "action": compute_statistics(rows)}}
-    policy = build_policy(MLPPolicy, {"chunk_size": 20, "n_action_steps": 20, "hidden_size": 8}, features)
-    processor = Processor.build(ProcessorConfig(), features, statistics, policy.config, uses=("state",))
-    save_checkpoint(
-        directory,
-        policy=policy,
-        processor=processor,
-        features=features,
-        task=None,
-        datasets={"line": "0"},
-        seed=0,
-        golden={"state": rows[:2].astype(np.float32), "images": {}, "task": ["", ""]},
-    )
-    return directory
-
-
 def test_a_checkpoint_drives_a_simulation_from_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], save_run: Any
 ) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "line.py").write_text(LINE)
     (tmp_path / "configs" / "robot").mkdir(parents=True)
     yaml = "class: SimRobot\nargs: {env: {class: Line}, limits: {velocity: 20.0}}\n"
     (tmp_path / "configs" / "robot" / "line.yaml").write_text(yaml)
-    run = come_to_one(tmp_path / "run")
+    features = Features(VectorFeature(("x",)), VectorFeature(("x",)), fps=50.0, control_type="abs")
+    about = np.random.default_rng(0).normal(1.5, 0.01, size=(50, 1))  # what it answers
+    run = save_run(tmp_path / "run", features, about, 20)
     monkeypatch.chdir(tmp_path)
     words = ["control", "-m", str(run), "--robot", "line", "--episodes", "2", "--max_seconds", "20", "--seed", "1"]
     words += ["--record", "data", "-o", "out", "--slow-start", "0.2", "--controller", "delay_compensated"]

@@ -139,14 +139,20 @@ def test_deadlines(build_seeing: Any, observed: Any, answering: Any) -> None:
     asyncio.run(ask())
 
 
+async def computing(engine: Any, meta: Any, message: Any) -> asyncio.Future[Any]:
+    """An answer that the policy computes until its gate is opened: the first it is asked for."""
+    meta.policy.gate.clear()
+    answer = asyncio.ensure_future(engine.answer(engine.open_session(), message))
+    await until(lambda: meta.policy.batches == [1])
+    return answer
+
+
 def test_a_client_that_is_gone_is_not_computed_for(build_seeing: Any, observed: Any, answering: Any) -> None:
     meta = build_seeing()
 
     async def ask() -> None:
         async with answering(meta) as engine:
-            meta.policy.gate.clear()
-            running = asyncio.ensure_future(engine.answer(engine.open_session(), observed()))
-            await until(lambda: meta.policy.batches == [1])
+            running = await computing(engine, meta, observed())
             waiting = asyncio.ensure_future(engine.answer(engine.open_session(), observed()))
             await asyncio.sleep(0)
             waiting.cancel()
@@ -165,9 +171,7 @@ def test_the_queue_is_bounded(build_seeing: Any, observed: Any, answering: Any) 
 
     async def ask() -> None:
         async with answering(meta, max_batch=1, max_queue=2) as engine:
-            meta.policy.gate.clear()
-            first = asyncio.ensure_future(engine.answer(engine.open_session(), observed()))
-            await until(lambda: meta.policy.batches == [1])
+            first = await computing(engine, meta, observed())
             rest = [asyncio.ensure_future(engine.answer(engine.open_session(), observed())) for _ in range(2)]
             await asyncio.sleep(0)
             with pytest.raises(Busy, match="at most 2 requests"):
@@ -184,9 +188,7 @@ def test_the_loop_never_waits_for_the_policy(build_seeing: Any, observed: Any, a
 
     async def ask() -> None:
         async with answering(meta) as engine:
-            meta.policy.gate.clear()
-            running = asyncio.ensure_future(engine.answer(engine.open_session(), observed()))
-            await until(lambda: meta.policy.batches == [1])
+            running = await computing(engine, meta, observed())
             for _ in range(10):
                 session = engine.open_session()
                 with pytest.raises(RequestRefused):
