@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from menura.errors import MenuraError
+from menura.errors import CheckpointError, MenuraError
 from menura.serving import codec
 from menura.serving.run import serve
 
@@ -100,11 +101,31 @@ def test_told_twice_it_ends_at_once(number: int) -> None:
         assert time.monotonic() - start < 5
 
 
-def test_what_is_wrong_is_said_before_the_checkpoint_is_read(tmp_path: Path) -> None:
-    for options, message in (
-        ({"host": "0.0.0.0"}, "expected a key"),
-        ({"api_key_file": tmp_path / "none"}, "No such file"),
-        ({"certificate": tmp_path / "c", "private_key": tmp_path / "k"}, "expected a certificate"),
-    ):
-        with pytest.raises(MenuraError, match=message):
-            serve(tmp_path / "no run", **options)  # type: ignore[arg-type]
+def test_what_is_wrong_is_said_before_the_checkpoint_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        for options, message in (
+            ({"host": "0.0.0.0"}, "expected a key"),
+            ({"api_key_file": tmp_path / "none"}, "No such file"),
+            ({"certificate": tmp_path / "c", "private_key": tmp_path / "k"}, "expected a certificate"),
+            ({"keys": "droit"}, "did you mean droid"),
+            ({"port": taken}, f"listen on 127.0.0.1:{taken}, got: Address already in use. Choose another --port"),
+            ({"port": 0, "zmq_port": taken}, f"127.0.0.1:{taken}, got: .* in use. Choose another --zmq_port"),
+            (
+                {"port": 0, "host": "192.0.2.1", "api_key_file": _key(tmp_path)},
+                r"192.0.2.1:0, got: Cannot assign .*--host",
+            ),
+        ):
+            with pytest.raises(MenuraError, match=message):
+                serve(tmp_path / "no run", **options)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    with pytest.raises(MenuraError, match="expected pyzmq, got none"):
+        serve(tmp_path / "no run", port=0, zmq_port=0)
+    with pytest.raises(CheckpointError, match="no run"):  # then it is
+        serve(tmp_path / "no run", port=0)
+
+
+def _key(directory: Path) -> Path:
+    file = directory / "key"
+    file.write_text("secret" * 3)
+    return file

@@ -18,7 +18,9 @@ from menura.errors import ContractError
 from menura.meta_policy import MetaPolicy
 from menura.serving.client import is_address
 from menura.serving.doors.access import check_bind, read_key, tls_context
-from menura.serving.server import DEFAULT_PORT, PolicyServer
+from menura.serving.doors.zmq import check_installed
+from menura.serving.engine.keys import KeyMap
+from menura.serving.server import DEFAULT_PORT, PolicyServer, check_free
 
 
 def serve(
@@ -50,14 +52,22 @@ def serve(
     Raises:
         ContractError: `model` is itself a server's address.
         AccessError: others could ask it without a key, or the key or the certificate cannot be used.
+        ConfigError: there are no such keys, or they do not fit the checkpoint.
+        MenuraError: an address cannot be listened on.
     """
     if is_address(model):
         raise ContractError(
             f"serve: expected a run or a checkpoint, got a server's address {model}. It serves already."
         )
     api_key = None if api_key_file is None else read_key(api_key_file)
-    check_bind(host, api_key)  # before the weights are read
+    # What is wrong is said before the weights are read.
+    check_bind(host, api_key)
     tls_context(certificate, private_key)
+    layout = None if keys is None else KeyMap.read(keys)
+    check_free(host, port)
+    if zmq_port is not None:
+        check_installed()
+        check_free(host, zmq_port, "--zmq_port")
     meta = MetaPolicy.from_pretrained(Path(model), dataset=dataset, trust_remote_code=trust_remote_code)
     server = PolicyServer(
         meta,
@@ -67,7 +77,7 @@ def serve(
         api_key=api_key,
         certificate=certificate,
         private_key=private_key,
-        keys=keys,
+        keys=layout,
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         max_queue=max_queue,

@@ -20,6 +20,7 @@ from menura.serving.doors.metrics import CONTENT_TYPE, Metrics
 from menura.serving.doors.websocket import WebsocketDoor
 from menura.serving.doors.zmq import ZMQDoor
 from menura.serving.engine import Engine
+from menura.serving.engine.keys import KeyMap
 
 DEFAULT_PORT = 8000
 #: How long what was asked before the end may take to be answered.
@@ -36,7 +37,8 @@ class PolicyServer:
         api_key: what clients must send as `Authorization: Api-Key …`.
         certificate, private_key: PEM files; with them, the port speaks TLS.
         zmq_port: where GR00T's protocol is spoken; nowhere, when None. 0 takes a free one.
-        keys: how messages name the parts of an observation, the name or path of a YAML; as the checkpoint, when None.
+        keys: how messages name the parts of an observation: a `KeyMap`, the name or the path of a YAML; as the
+            checkpoint, when None.
         max_batch, max_wait_ms, max_queue: as of `Engine`.
         limits: how much a client may ask for.
 
@@ -54,7 +56,7 @@ class PolicyServer:
         certificate: str | Path | None = None,
         private_key: str | Path | None = None,
         zmq_port: int | None = None,
-        keys: str | Path | None = None,
+        keys: KeyMap | str | Path | None = None,
         max_batch: int = 8,
         max_wait_ms: float = 2.0,
         max_queue: int = 64,
@@ -116,10 +118,7 @@ class PolicyServer:
         except OSError as error:
             await runner.cleanup()
             await self._engine.drain(0)
-            raise MenuraError(
-                f"menura serve: expected to listen on {self.host}:{self.port}, got: {_reason(error)}. "
-                "Choose another --port or --host."
-            ) from error
+            raise _cannot_listen(self.host, self.port, error, "--port") from error
         self.port = runner.addresses[0][1]
         listening = Listening(self._engine, doors, runner, self.port)
         if self.zmq_port is not None:
@@ -238,9 +237,33 @@ class _Doors:
         return None
 
 
-def _reason(error: OSError) -> str:
-    """In the words of the system, where it has some: of others asyncio repeats the address."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+def check_free(host: str, port: int, option: str = "--port") -> None:
+    """Refuse an address that cannot be listened on, at once: a large checkpoint takes minutes to load.
+
+    It is bound for a moment and let go. Nobody can connect before the server is ready.
+
+    Args:
+        option: of the command, which chooses the port.
+
+    Raises:
+        MenuraError: it is taken, or none of this machine's.
+    """
+
+    async def bind() -> None:
+        (await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)).close()
+
+    try:
+        asyncio.run(bind())
+    except OSError as error:
+        raise _cannot_listen(host, port, error, option) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError, option: str) -> MenuraError:
+    # In the words of the system, where it has some: of others asyncio repeats the address.
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return MenuraError(
+        f"menura serve: expected to listen on {host}:{port}, got: {reason}. Choose another {option} or --host."
+    )
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
