@@ -139,19 +139,41 @@ def test_pictures(seeing: MetaPolicy) -> None:
         assert said["action"]["as_json"]["delta_indices"] == [0, 1, 2, 3]
 
 
-def test_names_of_a_layout(build_served: Any, seeing: MetaPolicy, tmp_path: Path) -> None:
+def test_names_of_a_layout(seeing: MetaPolicy, tmp_path: Path) -> None:
+    """Those of a client that has an arm and a gripper, in each of the three ways that GR00T's clients ask."""
     layout = tmp_path / "so100.yaml"
     layout.write_text(
         "state: {state/arm: 2, state/gripper: 1}\n"
         "cameras: {video/webcam: [front, top]}\n"
         "task: language/annotation.human.task_description\n"
+        "actions: {arm: 1, gripper: 1}\n"
     )
     picture = np.full((16, 20, 3), 100, np.uint8)
     bright = seeing.predict({"state": STATE[None], "images": {"top": picture[None]}})[0]
+    nested = n1d6(webcam=picture)
+    nested["observation"]["state"] = {"arm": STATE[None, None, :2], "gripper": STATE[None, None, 2:]}
+    flat = {
+        "video.webcam": picture[None],
+        "state.arm": STATE[None, :2],
+        "state.gripper": STATE[None, 2:],
+        "annotation.human.task_description": ["go"],
+    }
+    simulated = {"observation": {key: value[None] if hasattr(value, "ndim") else value for key, value in flat.items()}}
     with serving(seeing, keys=layout) as server, GrootClient(server) as client:
-        asked = n1d6(webcam=picture)
-        asked["observation"]["state"] = {"arm": STATE[None, None, :2], "gripper": STATE[None, None, 2:]}
-        np.testing.assert_array_equal(client.call("get_action", asked)[0]["action"][0], bright)
+        to_nested, _ = client.call("get_action", nested)
+        to_simulated, _ = client.call("get_action", simulated)
+        to_flat = client.call("get_action", flat)
+        said = client.call("get_modality_config")
+    for actions, prefix in ((to_nested, ""), (to_simulated, "action."), (to_flat, "action.")):
+        assert list(actions) == [f"{prefix}arm", f"{prefix}gripper"]
+        whole = np.concatenate([actions[f"{prefix}arm"], actions[f"{prefix}gripper"]], axis=-1)
+        np.testing.assert_array_equal(whole, bright if actions is to_flat else bright[None])
+    assert {modality: config["as_json"]["modality_keys"] for modality, config in said.items()} == {
+        "video": ["webcam"],
+        "state": ["arm", "gripper"],
+        "action": ["arm", "gripper"],
+        "language": ["annotation.human.task_description"],
+    }
 
 
 def test_every_identity_is_a_session(build_served: Any) -> None:

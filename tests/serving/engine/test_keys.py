@@ -95,6 +95,15 @@ def test_wrong_files_say_where(tmp_path: Path) -> None:
         KeyMap.read(tmp_path / "other.yaml")
 
 
+def test_parts_of_an_action_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("state: {q: 3}\nactions: {arm: 6, gripper: 1}\n")
+    assert KeyMap.read(file).fitted(features(3), ()).actions == {"arm": 6, "gripper": 1}
+    file.write_text("state: {q: 3}\nactions: {arm: 6}\n")
+    with pytest.raises(ConfigError, match=r"expected an action of 7 numbers, got 6 \(arm 6\)"):
+        KeyMap.read(file).fitted(features(3), ())
+
+
 def test_one_s_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "configs" / "keys"
     folder.mkdir(parents=True)

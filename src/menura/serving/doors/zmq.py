@@ -4,10 +4,12 @@ Its endpoints are `ping`, `get_action`, `get_modality_config`, `reset` and `kill
 (Isaac-GR00T): N1.6 asks with `{"observation": {"video": {…}, "state": {…}, "language": {…}}, "options"}`, arrays with
 axes (batch, time, …), and is answered `[actions, info]`; N1.5 asks with flat keys (`video.front`, `state.arm`), arrays
 with axes (time, …), and is answered `actions`. Actions are `{"action": …}`, (1, T, A) to the one, (T, A) to the other.
+N1.6's simulations ask as the one, with flat keys as the other.
 
 Pictures are `video/<camera>`; one array below `state` is the state; the instruction is the one text. Where a client
 names more than that, a `--keys` YAML says what is what: `state: {state/arm: 6, state/gripper: 1}`,
-`cameras: {video/front: [front]}`, `task: language/annotation.human.task_description`.
+`cameras: {video/front: [front]}`, `task: language/annotation.human.task_description`. Its `actions: {arm: 6,
+gripper: 1}` splits the actions, too: who asks with flat keys is answered `action.arm`, who asks with nested ones `arm`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from menura.errors import MenuraError
 from menura.serving.codec import CodecError
@@ -36,6 +41,41 @@ _ENDPOINTS = ("ping", "get_action", "get_modality_config", "reset", "kill")
 _AXES = {"video": 4, "state": 2}
 
 _log = logging.getLogger("menura.serving")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An observation of either dialect.
+
+    Attributes:
+        observation: {"video", "state", "language": {name: one row's value}}.
+        batched: as of N1.6, arrays have a batch.
+        flat: keys are `state.arm` rather than nested.
+    """
+
+    observation: dict[str, dict[str, Any]]
+    batched: bool
+    flat: bool
+
+    @classmethod
+    def of(cls, data: Any) -> _Asked:
+        if not isinstance(data, Mapping):
+            raise RequestRefused(f"data: expected a map with the observation, got {type(data).__name__}.")
+        batched = isinstance(data.get("observation"), Mapping)
+        found: dict[str, dict[str, Any]] = {"video": {}, "state": {}, "language": {}}
+        flat = False
+        for key, value in (data["observation"] if batched else data).items():
+            modality, _, name = str(key).partition(".")
+            if modality in found and isinstance(value, Mapping):
+                found[modality] |= {str(inner): _row(modality, inner, each, batched) for inner, each in value.items()}
+            elif modality in _AXES and name:
+                found[modality][name] = _row(modality, name, value, batched)
+                flat = True
+            elif modality in ("annotation", "language", "task"):
+                found["language"][str(key)] = _text(key, value)
+            else:
+                raise RequestRefused(f"{str(key)[:40]!r}: expected video, state, language or annotation.")
+        return cls(found, batched, flat)
 
 
 class ZMQDoor:
@@ -75,11 +115,10 @@ class ZMQDoor:
         Raises:
             MenuraError: pyzmq is not installed, or the address cannot be listened on.
         """
-        try:
-            import zmq
-            import zmq.asyncio
-        except ModuleNotFoundError as error:
-            raise MenuraError('--zmq_port: expected pyzmq, got none. pip install "menura[zmq]".') from error
+        check_installed()
+        import zmq
+        import zmq.asyncio
+
         self._context = zmq.asyncio.Context()
         self._socket = socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.MAXMSGSIZE, self._limits.frame_bytes)
@@ -163,15 +202,23 @@ class ZMQDoor:
             async with self._sessions.using(identity) as session:
                 await self._engine.answer(session, {"reset": True})
             return {}
-        observation, batched = _observation(request.get("data"))
-        named = self._in_own_names(observation) if self._own_names else observation
+        asked = _Asked.of(request.get("data"))
+        named = self._in_own_names(asked.observation) if self._own_names else asked.observation
         async with self._sessions.using(identity) as session:
             answer = await self._engine.answer(session, named)
-        actions = answer["actions"]
-        if batched:
-            info = {key: value for key, value in answer.items() if key != "actions"}
-            return [{"action": actions[None]}, info]
-        return {"action": actions}
+        actions = self._split(answer.pop("actions"), flat=asked.flat)
+        if asked.batched:
+            return [{name: part[None] for name, part in actions.items()}, answer]
+        return actions
+
+    def _split(self, actions: NDArray[np.float32], *, flat: bool) -> dict[str, NDArray[np.float32]]:
+        """(T, A) as the client reads it: whole, or in the parts of a `--keys` YAML."""
+        parts = self._engine.keys.actions
+        if not parts:
+            return {"action": actions}
+        ends = np.cumsum(list(parts.values()))[:-1]
+        names = [f"action.{name}" if flat else name for name in parts]
+        return dict(zip(names, np.split(actions, ends, axis=1), strict=True))
 
     def _kill(self) -> dict[str, Any]:
         if self._access.open:
@@ -180,13 +227,19 @@ class ZMQDoor:
         return {"status": "ok", "message": "The server ends"}
 
     def _modalities(self) -> dict[str, Any]:
-        meta = self._engine.meta
+        """What this server is asked with and answers, by the names that its clients have for it."""
+        meta, keys = self._engine.meta, self._engine.keys
         now = list(meta.observation_offsets)
+        video, state, task = list(meta.required_cameras), ["state"] if meta.features.state_dim else [], "task"
+        if not self._own_names:
+            video = [_own_part(keys.camera_keys[camera]) for camera in meta.required_cameras]
+            state = [_own_part(part.keys[0]) for part in keys.state]
+            task = _own_part(keys.task[0])
         return {
-            "video": groot_codec.modality(meta.required_cameras, now),
-            "state": groot_codec.modality(["state"] if meta.features.state_dim else [], now),
-            "action": groot_codec.modality(["action"], range(meta.chunk_size or 1)),
-            "language": groot_codec.modality(["task"], [0]),
+            "video": groot_codec.modality(video, now),
+            "state": groot_codec.modality(state, now),
+            "action": groot_codec.modality(list(keys.actions) or ["action"], range(meta.chunk_size or 1)),
+            "language": groot_codec.modality([task], [0]),
         }
 
     def _in_own_names(self, observation: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -202,6 +255,12 @@ class ZMQDoor:
         return message
 
 
+def check_installed() -> None:
+    """Raises MenuraError where pyzmq, an extra, is not there."""
+    if find_spec("zmq") is None:
+        raise MenuraError('--zmq_port: expected pyzmq, got none. pip install "menura[zmq]".')
+
+
 def _unpacked(message: bytes) -> Mapping[Any, Any]:
     try:
         request = groot_codec.unpack(message)
@@ -212,23 +271,9 @@ def _unpacked(message: bytes) -> Mapping[Any, Any]:
     return request
 
 
-def _observation(data: Any) -> tuple[dict[str, dict[str, Any]], bool]:
-    """{"video", "state", "language": {name: one row's value}} of either dialect; and whether it was N1.6's."""
-    if not isinstance(data, Mapping):
-        raise RequestRefused(f"data: expected a map with the observation, got {type(data).__name__}.")
-    batched = isinstance(data.get("observation"), Mapping)
-    found: dict[str, dict[str, Any]] = {"video": {}, "state": {}, "language": {}}
-    for key, value in (data["observation"] if batched else data).items():
-        modality, _, name = str(key).partition(".")
-        if modality in found and isinstance(value, Mapping):
-            found[modality] |= {str(inner): _row(modality, inner, each, batched) for inner, each in value.items()}
-        elif modality in _AXES and name:
-            found[modality][name] = _row(modality, name, value, batched)
-        elif modality in ("annotation", "language", "task"):
-            found["language"][str(key)] = _text(key, value)
-        else:
-            raise RequestRefused(f"{str(key)[:40]!r}: expected video, state, language or annotation.")
-    return found, batched
+def _own_part(key: str) -> str:
+    """`arm` of the key `state/arm`."""
+    return key.partition("/")[2] or key
 
 
 def _row(modality: str, name: Any, value: Any, batched: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,14 @@ class KeysConfig(Section):
         cameras: key of a picture -> what checkpoints call that camera; the first name that a checkpoint has counts.
         task: key of the instruction.
         ignore: keys that clients send and nobody reads.
+        actions: names of GR00T's clients for the parts of an action, in order -> how many numbers each has.
     """
 
     state: dict[str, PositiveInt] = Field(default_factory=dict)
     cameras: dict[str, list[str]] = Field(default_factory=dict)
     task: str = "prompt"
     ignore: list[str] = Field(default_factory=list)
+    actions: dict[str, PositiveInt] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class KeyMap:
         cameras: key of a picture -> the names of its camera among checkpoints.
         task: keys under which the instruction may come.
         ignored: keys that are not looked at.
+        actions: name of each part of an action -> how many numbers it has; empty where actions are not split.
         where: the file it was read from, for messages; None for a checkpoint's own names.
     """
 
@@ -87,6 +90,7 @@ class KeyMap:
     cameras: Mapping[str, tuple[str, ...]]
     task: tuple[str, ...]
     ignored: tuple[str, ...] = ()
+    actions: Mapping[str, int] = field(default_factory=dict)
     where: str | None = None
 
     @classmethod
@@ -131,6 +135,7 @@ class KeyMap:
             {key: tuple(names) for key, names in config.cameras.items()},
             (config.task,),
             tuple(config.ignore),
+            config.actions,
             str(name_or_path),
         )
 
@@ -138,14 +143,14 @@ class KeyMap:
         """This map for one checkpoint: each picture's key with the one name that the checkpoint has for it.
 
         Raises:
-            ConfigError: its state is not the checkpoint's, or a camera that the checkpoint needs has no key.
+            ConfigError: its state or its action is not the checkpoint's, or a camera that the checkpoint needs has no
+                key.
         """
         where = self.where or "keys"
-        problems = []
-        width = sum(part.width for part in self.state)
-        if width != features.state_dim:
-            parts = " + ".join(f"{part.keys[0]} {part.width}" for part in self.state) or "nothing"
-            problems.append(f"{where}: expected a state of {features.state_dim} numbers, got {width} ({parts}).")
+        state = {part.keys[0]: part.width for part in self.state}
+        problems = _widths(f"{where}: expected a state", state, features.state_dim)
+        if self.actions:
+            problems += _widths(f"{where}: expected an action", self.actions, features.action_dim)
         chosen = {
             key: next((name for name in names if name in features.cameras), None) for key, names in self.cameras.items()
         }
@@ -212,6 +217,13 @@ class KeyMap:
         shown = [*(part.keys[0] for part in self.state), *self.camera_keys.values(), self.task[0]]
         near = did_you_mean(key, self._known) or "."
         raise RequestRefused(f"{key}: expected one of {shown}, got a key that is none of them{near}")
+
+
+def _widths(expected: str, parts: Mapping[str, int], width: int) -> list[str]:
+    """What is wrong where the parts are not as wide together."""
+    told_parts = " + ".join(f"{name} {part}" for name, part in parts.items()) or "nothing"
+    got = sum(parts.values())
+    return [] if got == width else [f"{expected} of {width} numbers, got {got} ({told_parts})."]
 
 
 def _find(name_or_path: str | Path, project: Path | None) -> tuple[Path, Path]:
