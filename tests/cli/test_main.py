@@ -217,6 +217,11 @@ def test_debug_shows_where_an_error_was_raised(project: Path) -> None:
         (["eval", "--a.b", "1", "--num-envs=3"], ["eval", "--a.b", "1", "--num_envs=3"], []),
         (["eval", "--env", "x", "--env.args.a=1"], ["eval", "--env", "x"], ["--env.args.a=1"]),
         (["eval", "--evaluation.exact", "true"], ["eval"], ["--evaluation.exact", "true"]),
+        (
+            ["eval", "--controller", "x", "--controller.args.a=1"],
+            ["eval", "--controller", "x"],
+            ["--controller.args.a=1"],
+        ),
         (["serve", "--a.b", "1", "--api-key-file=k"], ["serve", "--a.b", "1", "--api_key_file=k"], []),
         ([], [], []),
     ],

@@ -52,6 +52,17 @@ def test_each_controller_at_each_latency(toy_meta: Any, toy_env: Any, tmp_path: 
     assert set(again.results["newest"]) == {0, 100, 200}
 
 
+def test_controllers_are_changed_as_on_the_command_line(toy_meta: Any, toy_env: Any, tmp_path: Path) -> None:
+    asked = {"latencies_ms": [50], "overrides": ["--controller.args.kind", "cubic"], **OPTIONS}
+    sweep = latency_sweep(
+        toy_meta, toy_env(), controllers=["interpolating", "real_time_chunking"], output_dir=tmp_path, **asked
+    )
+    for name in ("interpolating", "real_time_chunking"):
+        assert sweep.results[name][50].protocol["execution"]["controller_args"]["kind"] == "cubic"
+    with pytest.raises(ConfigError, match="kind: no such argument of Newest"):
+        latency_sweep(toy_meta, toy_env(), controllers=["newest"], output_dir=tmp_path, **asked)
+
+
 def test_wrong_latencies_are_refused(toy_meta: Any, toy_env: Any) -> None:
     for wrong in ([], [10, -1]):
         with pytest.raises(ConfigError, match="latency_sweep: expected milliseconds of at least 0"):
@@ -75,6 +86,7 @@ def test_the_picture_has_all_curves_and_intervals() -> None:
         (["--controller", "newest"], "expected --latency or --latency_sweep beside it"),
         (["--control_hz", "50"], "expected --latency or --latency_sweep beside it"),
         (["--latency", "1ms", "--controller", "newest,oldest_first"], "expected one with --latency"),
+        (["--latency", "1ms", "--controller.args.kind", "cubic"], "expected the controller that is meant beside it"),
         (["--latency_sweep", "0,fast"], "expected milliseconds such as 0,50,100"),
         (["--latency_sweep", "0", "--baselines"], "a sweep of one task without"),
         (["--latency", "12"], "expected ms or s, got 12 without a unit"),

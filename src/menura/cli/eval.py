@@ -91,10 +91,13 @@ def evaluate(
 
     from menura.config import load_env, split_section
 
+    of_controller, overrides = split_section(context.obj or (), "controller")
+    if of_controller and not controllers:
+        raise typer.BadParameter(
+            "expected the controller that is meant beside it, got none", param_hint=f"--{of_controller[0]}"
+        )
     if env is not None:
-        load_env(
-            env, overrides=split_section(context.obj or (), "env")[0]
-        )  # a wrong YAML is refused before torch is imported
+        load_env(env, overrides=split_section(overrides, "env")[0])  # a wrong YAML is refused before torch is imported
 
     from menura import api
 
@@ -112,10 +115,11 @@ def evaluate(
         "perturb": perturb or (),
         "ray": ray,
         "dataset": dataset,
-        "overrides": context.obj or (),
+        "overrides": overrides,
         "trust_remote_code": trust_remote_code,
     }
     if latency_sweep is not None:
+        settings["overrides"] = [*overrides, *of_controller]
         _sweep(model, env, latency_sweep, controllers, control_hz, settings)
         return
     if latency is not None:
@@ -123,7 +127,7 @@ def evaluate(
         from menura.evaluation.latency_model import LatencyModel
 
         name = controllers[0] if controllers else DEFAULT_CONTROLLER
-        settings["execution"] = DelayedExecution(LatencyModel.of(latency), name, control_hz)
+        settings["execution"] = DelayedExecution(LatencyModel.of(latency), name, control_hz, overrides=of_controller)
     if tasks is None:
         results = api.evaluate(model, env, **settings)
         typer.echo(str(results))

@@ -23,7 +23,7 @@ SECTIONS = (
 )
 # Commands of a policy or a robot that is made already: only these sections have an effect, value by value.
 RUN_COMMANDS = {
-    "eval": ("env", "evaluation"),
+    "eval": ("env", "evaluation", "controller"),
     "control": ("robot", "controller", "teleop"),
     "check robot": ("robot",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -149,9 +149,8 @@ def evaluate(
         )
     if output_dir is not None and shared is None:
         title = task.name if task is not None else str(results.policy["name"])
-        section = Section(
-            title, results, Path(output_dir), run, _command(model, env, results, overrides, baselines, dataset, against)
-        )
+        command = _command(model, env, results, execution, overrides, baselines, dataset, against)
+        section = Section(title, results, Path(output_dir), run, command)
         write_report(Path(output_dir) / REPORT_FILE, [section])
     return results
 
@@ -181,12 +180,13 @@ def _execution(config: EvaluationConfig) -> Execution | None:
     return TemporalEnsemble(config.ensemble_coefficient)
 
 
-def _words_of(execution: Mapping[str, Any]) -> list[str]:
-    """Of the command line, what a protocol says of latency."""
-    if execution["name"] != "delayed":
+def _words_of(execution: Execution | DelayedExecution | None) -> list[str]:
+    """Of the command line, what asks for latency."""
+    if not isinstance(execution, DelayedExecution):
         return []
-    words = ["--latency", execution["latency"], "--controller", execution["controller"]]
-    return [*words, "--control_hz", f"{execution['control_hz']:g}"]
+    words = ["--latency", str(execution.latency), "--controller", execution.controller]
+    words += [f"--{override}" for override in split_section(execution.overrides, "controller")[0]]
+    return words if execution.control_hz is None else [*words, "--control_hz", f"{execution.control_hz:g}"]
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -194,7 +194,14 @@ def _or(value: Any, default: Any) -> Any:
 
 
 def _command(
-    model: Any, env: Any, results: Results, overrides: Sequence[str], baselines: bool, dataset: str | None, against: Any
+    model: Any,
+    env: Any,
+    results: Results,
+    execution: Execution | DelayedExecution | None,
+    overrides: Sequence[str],
+    baselines: bool,
+    dataset: str | None,
+    against: Any,
 ) -> str | None:
     """The command line that repeats the evaluation, where one can."""
     if not isinstance(model, (str, Path)) or not (env is None or isinstance(env, (str, Path))):
@@ -208,7 +215,7 @@ def _command(
     elif results.stopping is not None and "half_width" in results.stopping:
         words += ["--until_ci", f"{results.stopping['half_width']:g}"]
     words += ["--num_envs", str(results.run["num_envs"])]
-    words += _words_of(results.protocol["execution"])
+    words += _words_of(execution)
     for name in results.perturbed:
         for change in name.split(", "):
             words += ["--perturb", change]

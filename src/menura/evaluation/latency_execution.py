@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class DelayedExecution:
         controller: what commands are made by: its name, as it was asked for.
         control_hz: rate of commands; None: the environment's.
         project: where a user's own controller is.
+        overrides: of the controller, as on the command line: `["--controller.args.kind", "cubic"]`.
         config: what the name stands for.
     """
 
@@ -46,12 +48,13 @@ class DelayedExecution:
     controller: str = DEFAULT_CONTROLLER
     control_hz: float | None = None
     project: Path | None = None
+    overrides: Sequence[str] = ()
     config: ComponentConfig = field(init=False)
 
     def __post_init__(self) -> None:
         if self.control_hz is not None and not self.control_hz > 0:
             raise ConfigError(f"control_hz: expected a rate above 0, got {self.control_hz:g}.")
-        object.__setattr__(self, "config", load_controller(self.controller, project=self.project))
+        object.__setattr__(self, "config", load_controller(self.controller, self.overrides, self.project))
 
     def describe(self, fps: float) -> dict[str, Any]:
         """The part of the protocol, for an environment of that rate."""

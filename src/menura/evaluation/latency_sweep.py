@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import menura
+from menura.config import split_section
 from menura.errors import ConfigError
 from menura.evaluation.charts import Point, rates_chart
 from menura.evaluation.evaluate import REPORT_FILE, evaluate
@@ -84,11 +85,12 @@ def latency_sweep(
     `report.html` of all, which are up to date after each. With `resume`, what is finished is not run again.
 
     Args:
-        model, env, overrides, project, progress, settings: see `menura.evaluate`; nothing is filmed unless `videos`.
+        model, env, project, progress, settings: see `menura.evaluate`; nothing is filmed unless `videos`.
         latencies_ms: milliseconds, each at least 0.
         controllers: by their names; all of Menura's by default.
         control_hz: rate of commands; the environment's by default.
         output_dir: by default `<run>/evaluation-latency_sweep`.
+        overrides: as of `menura.evaluate`; those of `controller` are of every controller.
         command: what repeats this, for the report.
 
     Raises:
@@ -96,10 +98,11 @@ def latency_sweep(
     """
     if not latencies_ms or min(latencies_ms) < 0:
         raise ConfigError(f"latency_sweep: expected milliseconds of at least 0, got {list(latencies_ms)}.")
+    of_controller, overrides = split_section(overrides, "controller")
     asked = Request.of(model, env, overrides, project)
     directory = Path(output_dir) if output_dir is not None else default_output_dir(model, env, suffix="latency_sweep")
     executions = {
-        (name, ms): DelayedExecution(LatencyModel.constant(ms / 1000), name, control_hz, asked.project)
+        (name, ms): DelayedExecution(LatencyModel.constant(ms / 1000), name, control_hz, asked.project, of_controller)
         for name in dict.fromkeys(controllers)
         for ms in sorted(set(latencies_ms))
     }
