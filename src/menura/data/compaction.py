@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from menura.data.episode_writer import LOCK
 from menura.data.joining import JoinedVideo
 from menura.data.readers.lerobot import LeRobotReader
 from menura.data.readers.lerobot_meta import (
@@ -30,7 +31,6 @@ from menura.data.readers.lerobot_meta import (
     read_parquet,
 )
 from menura.data.rolling import chunk_and_file
-from menura.data.writer import LOCK
 from menura.errors import ConfigError, DataError
 from menura.files import TEMPORARY, new_directory, recover_directory
 

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
-import filelock
 import numpy as np
 
 from menura.data.background import BackgroundEncoder
 from menura.data.episode import Episode, Frames, UInt8
+from menura.data.episode_writer import EpisodeWriter
 from menura.data.hdf5_sinks import CODINGS, EpisodeFile
 from menura.data.readers.hdf5 import OpenFiles, json_attribute, natural_key
 from menura.data.readers.menura_hdf5 import (
@@ -29,12 +28,12 @@ from menura.data.readers.menura_hdf5 import (
 from menura.data.recorder import Recorded, Recorder
 from menura.errors import DataError, FeatureMismatch, did_you_mean
 from menura.features import Features
-from menura.files import TEMPORARY, fsync_directory, read_json, write_json, write_text
+from menura.files import fsync_directory, write_text
 
 Coding = Literal["jpeg", "png", "raw"]
 
 
-class Hdf5Writer:
+class Hdf5Writer(EpisodeWriter):
     """Writes Menura's HDF5: one file an episode, and times as they were measured.
 
     An episode is recorded frame by frame by `begin`, or added whole by `add_episode`. When `Recorder.save` or
@@ -63,48 +62,22 @@ class Hdf5Writer:
         images: Coding = "jpeg",
         resume: bool = False,
     ) -> None:
-        if not features.fps > 0:
-            raise FeatureMismatch(f"Hdf5Writer: features.fps: expected > 0, got {features.fps}.")
+        super().__init__(root, features)
         if images not in CODINGS:
             near = did_you_mean(images, CODINGS) or "."
             raise DataError(f"Hdf5Writer: images: expected one of {list(CODINGS)}, got {images!r}{near}")
-        self.root = Path(root).expanduser().resolve()
-        self.features = features
         self._described = features.to_dict() | {"robot": robot or features.robot}
         self._images = images
-        self._lock = filelock.FileLock(self.root / ".menura.lock", timeout=0)
-        self._recorder: Recorder | None = None
-        self._episodes = self._open(resume)
+        self._episodes = 0
+        self._open(
+            MANIFEST, {"format": FORMAT, "version": VERSION, "images": images, "features": self._described}, resume
+        )
 
     def __len__(self) -> int:
-        """The number of episodes on disk."""
         return self._episodes
 
-    def __enter__(self) -> Hdf5Writer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        forgotten = self._recorder
-        if forgotten is not None:
-            forgotten.discard()
-        self.finalize()
-        if forgotten is not None and kind is None:
-            raise DataError(f"Hdf5Writer: episode {len(self)} was under way at the end. Save or discard it there.")
-
     def begin(self, *, task: str = "", seed: int | None = None) -> Recorder:
-        """An episode to record frame by frame, at the times it is given; one at a time.
-
-        Args:
-            task: the instruction in words.
-            seed: the environment seed it is recorded with; None where unknown.
-
-        Raises:
-            DataError: the writer is finalized, or another episode is under way.
-        """
-        if not self._lock.is_locked:
-            raise DataError(f"Hdf5Writer: {self.root} is finalized. Open it again by resume=True.")
+        self._require_open()
         self._require_idle()
         what = f"Episode {len(self)}"
         under_way = EpisodeFile(self.root / _file_name(len(self)), self._images)
@@ -114,7 +87,7 @@ class Hdf5Writer:
             self._keep(recorded, under_way)
 
         def ended() -> None:
-            self._recorder = None
+            self._ended()
             under_way.abandon()
 
         self._recorder = Recorder(
@@ -147,20 +120,7 @@ class Hdf5Writer:
                 next(frames, None)  # raises where there are more
             recorder.save(success=episode.success, extra=episode.extra)
 
-    def finalize(self) -> None:
-        """Lets go of the directory. Nothing more can be added.
-
-        Raises:
-            DataError: an episode is under way.
-        """
-        self._require_idle()
-        self._lock.release()
-
     # One episode
-
-    def _require_idle(self) -> None:
-        if self._recorder is not None:
-            raise DataError(f"Hdf5Writer: episode {len(self)} is under way. Save or discard it first.")
 
     def _require_match(self, episode: Episode) -> None:
         what, features = f"Episode {len(self)}", self.features
@@ -196,51 +156,10 @@ class Hdf5Writer:
         _append_line(self.root / INDEX, _index_row(file.path, length, facts))
         self._episodes += 1
 
-    # Opening
+    # The directory
 
-    def _open(self, resume: bool) -> int:
-        existing = any(path.is_file() and not path.name.startswith(".") for path in self.root.rglob("*"))
-        if existing and not resume:
-            raise DataError(
-                f"Hdf5Writer: expected a new or empty directory, got {self.root} with files in it. "
-                f"Choose another one, or go on with it by resume=True."
-            )
-        if existing and not (self.root / MANIFEST).exists():
-            raise DataError(
-                f"Hdf5Writer: resume: expected a dataset of Hdf5Writer, got {self.root} without {MANIFEST}. "
-                f"Choose a new directory."
-            )
-        self.root.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout as error:
-            raise DataError(f"Hdf5Writer: {self.root} is being written by another process. Wait for it.") from error
-        try:
-            for leftover in self.root.glob(f"{TEMPORARY}*"):
-                leftover.unlink()
-            manifest = {"format": FORMAT, "version": VERSION, "images": self._images, "features": self._described}
-            if not existing:
-                write_json(self.root / MANIFEST, manifest)
-                return 0
-            self._require_same(manifest)
-            return self._resume()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def _require_same(self, manifest: dict[str, Any]) -> None:
-        there = read_json(self.root / MANIFEST, DataError)
-        pairs = [(key, there.get(key), manifest[key]) for key in ("format", "version", "images")]
-        features = there.get("features", {})
-        pairs += [(f"features.{key}", features.get(key), value) for key, value in manifest["features"].items()]
-        for what, old, new in pairs:
-            if old != new:
-                raise FeatureMismatch(
-                    f"Hdf5Writer: resume: {what}: expected {old} as {self.root} has, got {new}. Choose a new directory."
-                )
-
-    def _resume(self) -> int:
-        """The number of episodes on disk; completes the index of what a kill left out of it."""
+    def _take_up(self) -> None:
+        """Counts the episodes on disk; completes the index of what a kill left out of it."""
         files = sorted(self.root.glob("episode_*.hdf5"), key=lambda file: natural_key(file.name))
         for number, file in enumerate(files):
             if file.name != _file_name(number):
@@ -250,7 +169,10 @@ class Hdf5Writer:
         rows = read_index(self.root)
         complete = [rows.get(file.name) or _row_of(file) for file in files]
         write_text(self.root / INDEX, "".join(f"{json.dumps(row)}\n" for row in complete))
-        return len(files)
+        self._episodes = len(files)
+
+    def _complete(self) -> None:
+        """There is nothing to write: the index is complete after each episode."""
 
 
 def _file_name(number: int) -> str:

@@ -6,10 +6,8 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +16,7 @@ from menura.data.background import BackgroundEncoder
 from menura.data.copying import CopiedCamera, CopiedVideo, copyable
 from menura.data.encoding import encoder
 from menura.data.episode import Episode, Frames, UInt8
+from menura.data.episode_writer import EpisodeWriter
 from menura.data.frames import VideoFrames
 from menura.data.lerobot_stats import ChannelHistogram, vector_entry
 from menura.data.lerobot_tables import (
@@ -37,15 +36,13 @@ from menura.data.rolling import chunk_and_file
 from menura.data.sinks import FrameSink, PngFrames, VideoFile
 from menura.data.statistics import StatisticsBuilder
 from menura.data.threads import available_cores, in_threads
-from menura.data.written import Written, nothing_written, remove_leftovers, take_up
+from menura.data.written import nothing_written, take_up
 from menura.errors import DataError, FeatureMismatch
 from menura.features import Features
-from menura.files import read_json, recover_directory, replacing, write_json
-
-LOCK = ".menura.lock"
+from menura.files import replacing, write_json
 
 
-class LeRobotWriter:
+class LeRobotWriter(EpisodeWriter):
     """Writes a LeRobotDataset v3.0 that Menura and LeRobot read.
 
     An episode is recorded frame by frame by `begin`, or added whole by `add_episode`. When `Recorder.save` or
@@ -83,48 +80,22 @@ class LeRobotWriter:
         codec: str = "libx264",
         resume: bool = False,
     ) -> None:
-        if not features.fps > 0:
-            raise FeatureMismatch(f"LeRobotWriter: features.fps: expected > 0, got {features.fps}.")
+        super().__init__(root, features)
         encoder(codec)  # known?
-        self.root = Path(root).expanduser().resolve()
-        self.features = features
         self.encoded_again = 0
         self._codec = codec if video else None
         self._robot = robot or features.robot
         self._specs = feature_specs(features, self._codec)
         self._schema = data_schema(self._specs)
-        self._recorder: Recorder | None = None
-        self._lock = filelock.FileLock(self.root / LOCK, timeout=0)
-        self._written = self._open(resume)
+        self._written = nothing_written(self.root, self._specs)
+        own = {"format": 1, "features": features.to_dict(), "robot": self._robot, "codec": self._codec}
+        self._open(OWN, own, resume)
         self._write_info()
 
     def __len__(self) -> int:
-        """The number of episodes on disk."""
         return self._written.episodes
 
-    def __enter__(self) -> LeRobotWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        forgotten = self._recorder
-        if forgotten is not None:
-            forgotten.discard()
-        self.finalize()
-        if forgotten is not None and kind is None:
-            raise DataError(f"LeRobotWriter: episode {len(self)} was under way at the end. Save or discard it there.")
-
     def begin(self, *, task: str = "", seed: int | None = None) -> Recorder:
-        """An episode to record frame by frame; one at a time.
-
-        Args:
-            task: the instruction in words.
-            seed: the environment seed it is recorded with; None where unknown.
-
-        Raises:
-            DataError: the writer is finalized, or another episode is under way.
-        """
         return self._begin(task, seed, {})
 
     def _begin(self, task: str, seed: int | None, copied: Mapping[str, CopiedCamera]) -> Recorder:
@@ -169,34 +140,7 @@ class LeRobotWriter:
                 recorder.append(state=state, action=action, images=seen)
             recorder.save(success=episode.success, extra=episode.extra)
 
-    def finalize(self) -> None:
-        """Writes the dataset's statistics and lets go of the directory. Nothing more can be added.
-
-        Raises:
-            DataError: an episode is under way.
-        """
-        if not self._lock.is_locked:
-            return
-        self._require_idle()
-        try:
-            if len(self):
-                entries = _entries(self._written.builders, self._written.histograms)
-                write_json(self.root / STATS, {key: entries[key] for key in self._specs})
-        finally:
-            self._lock.release()
-
     # One episode
-
-    def _require_open(self) -> None:
-        if not self._lock.is_locked:
-            raise DataError(f"LeRobotWriter: {self.root} is finalized. Open it again by resume=True.")
-
-    def _require_idle(self) -> None:
-        if self._recorder is not None:
-            raise DataError(f"LeRobotWriter: episode {len(self)} is under way. Save or discard it first.")
-
-    def _ended(self) -> None:
-        self._recorder = None
 
     def _camera(self, name: str) -> BackgroundEncoder:
         height, width = self.features.cameras[name].height, self.features.cameras[name].width
@@ -344,51 +288,16 @@ class LeRobotWriter:
         counts = {"episodes": written.episodes, "frames": written.frames, "tasks": len(written.tasks)}
         write_json(self.root / INFO, info_json(self._specs, self.features.fps, self._robot, counts))
 
-    # Opening
+    # The directory
 
-    def _open(self, resume: bool) -> Written:
-        recover_directory(self.root)
-        existing = any(path.is_file() and not path.name.startswith(".") for path in self.root.rglob("*"))
-        if existing and not resume:
-            raise DataError(
-                f"LeRobotWriter: expected a new or empty directory, got {self.root} with files in it. "
-                f"Choose another one, or go on with it by resume=True."
-            )
-        if existing and not (self.root / OWN).exists():
-            raise DataError(
-                f"LeRobotWriter: resume: expected a dataset of LeRobotWriter, got {self.root} without {OWN}. "
-                f"Choose a new directory."
-            )
-        (self.root / "meta").mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout as error:
-            raise DataError(f"LeRobotWriter: {self.root} is being written by another process. Wait for it.") from error
-        try:
-            remove_leftovers(self.root)
-            if not existing:
-                write_json(self.root / OWN, self._own())
-                return nothing_written(self.root, self._specs)
-            self._require_same()
-            return take_up(self.root, self._specs)
-        except BaseException:
-            self._lock.release()
-            raise
+    def _take_up(self) -> None:
+        self._written = take_up(self.root, self._specs)
 
-    def _own(self) -> dict[str, Any]:
-        return {"format": 1, "features": self.features.to_dict(), "robot": self._robot, "codec": self._codec}
-
-    def _require_same(self) -> None:
-        there, here = read_json(self.root / OWN, DataError), self._own()
-        pairs = [(key, there.get(key), here[key]) for key in ("format", "robot", "codec")]
-        features = there.get("features", {})
-        pairs += [(f"features.{key}", features.get(key), value) for key, value in here["features"].items()]
-        for what, old, new in pairs:
-            if old != new:
-                raise FeatureMismatch(
-                    f"LeRobotWriter: resume: {what}: expected {old} as {self.root} has, got {new}. "
-                    f"Choose a new directory."
-                )
+    def _complete(self) -> None:
+        """Writes the statistics of the dataset."""
+        if len(self):
+            entries = _entries(self._written.builders, self._written.histograms)
+            write_json(self.root / STATS, {key: entries[key] for key in self._specs})
 
 
 def _one_by_one(frames: Frames) -> Iterator[UInt8]:

@@ -26,7 +26,6 @@ from menura.data.readers.lerobot_meta import (
 from menura.data.rolling import RollingTable, chunk_and_file, file_number
 from menura.data.statistics import StatisticsBuilder
 from menura.errors import DataError
-from menura.files import TEMPORARY
 
 
 @dataclass
@@ -60,12 +59,6 @@ def nothing_written(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Writt
         builders={key: StatisticsBuilder(feature=key, names=specs[key]["names"]) for key in numeric_keys(specs)},
         histograms={key: ChannelHistogram() for key in specs if key not in numeric_keys(specs)},
     )
-
-
-def remove_leftovers(root: Path) -> None:
-    """Removes the temporary files of a writer that was killed."""
-    for leftover in root.rglob(f"{TEMPORARY}*"):
-        leftover.unlink()
 
 
 def take_up(root: Path, specs: Mapping[str, Mapping[str, Any]]) -> Written:

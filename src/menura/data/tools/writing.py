@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,7 +23,8 @@ from rich.progress import (
 from rich.text import Text
 
 from menura.data.encoding import encoder_like
-from menura.data.episode import Episode, Frames
+from menura.data.episode import Frames
+from menura.data.episode_writer import EpisodeWriter
 from menura.data.frames import LazyFrames, VideoFrames
 from menura.data.hdf5_writer import Hdf5Writer
 from menura.data.joining import coding
@@ -42,17 +43,7 @@ def unfinished(directory: Path) -> str | None:
     return str(read_json(note, DataError).get("source")) if note.exists() else None
 
 
-class Writer(Protocol):
-    """What both writers have."""
-
-    def __len__(self) -> int: ...
-
-    def add_episode(self, episode: Episode) -> None: ...
-
-    def finalize(self) -> None: ...
-
-
-WRITERS: dict[str, Callable[..., Any]] = {"lerobot": LeRobotWriter, "menura": Hdf5Writer}
+WRITERS: dict[str, Callable[..., EpisodeWriter]] = {"lerobot": LeRobotWriter, "menura": Hdf5Writer}
 
 
 def write_dataset(
@@ -97,7 +88,7 @@ def write_dataset(
     directory = Path(output_dir).expanduser()
     options = _options(reader, to, lossless, codec)
     resume = claim(directory, reader, [to, options])
-    writer: Writer = WRITERS[to](directory, reader.features, resume=resume, **options)
+    writer = WRITERS[to](directory, reader.features, resume=resume, **options)
     try:
         for index in _with_progress(reader, len(writer), progress):
             writer.add_episode(reader.episode(index))
