@@ -3,8 +3,9 @@
 A block whose first line is a comment with a path (`# policy/my_cool_policy.py`) is written to that file; other `python`
 blocks run one after the other in one interpreter a page; `sh` blocks run line by line, and a line that begins with `!`
 must fail. A `menura` line that ends with `&` goes on until the page ends, and is then told to end (SIGTERM), which it
-must do well. A `text output` block is what the last `sh` line printed, or a part of it: each of its lines must be found
-there, in order, where `…` stands for anything. Plain `text` blocks are not run. `make` lines are checked with
+must do well; for the ports that are chosen by `--port` and `--zmq_port` free ones are taken, all over the page. A
+`text output` block is what the last `sh` line printed, or a part of it: each of its lines must be found there, in
+order, where `…` stands for anything. Plain `text` blocks are not run. `make` lines are checked with
 `make --dry-run`, and `git`, `cd` and `pip install` lines are left out, for they fetch and install.
 
 Every `menura` line and every page's interpreter is a process of its own, forked from one that has imported torch.
@@ -16,12 +17,13 @@ import multiprocessing
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -33,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PATH_LINE = re.compile(r"^# (?:In )?([\w./-]+\.(?:py|yaml))\b.*\n")
+PORT = re.compile(r"--(?:zmq_)?port (\d{4,5})\b")
 LANGUAGES = {"python", "yaml", "sh", "text"}
 NOT_GUIDES = {"design.md"}  # its blocks are signatures
 
@@ -59,6 +62,15 @@ def blocks(page: Path) -> list[Block]:
         Block(m.group(1), m.group(2).strip(), m.group(3), text[: m.start()].count("\n") + 1)
         for m in FENCE.finditer(text)
     ]
+
+
+def on_free_ports(page: list[Block]) -> list[Block]:
+    """The same, with other numbers for the ports that its lines choose: those may be taken on this machine."""
+    chosen = sorted({port for block in page if block.language == "sh" for port in PORT.findall(block.code)})
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in chosen]
+        free = {port: str(each.getsockname()[1]) for port, each in zip(chosen, sockets, strict=True)}
+    return [replace(block, code=re.sub(r"\b\d{4,5}\b", lambda m: free.get(m[0], m[0]), block.code)) for block in page]
 
 
 def page_id(page: Path) -> str:
@@ -238,7 +250,7 @@ def test_page(page: Path, tmp_path: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(source.read_bytes())
     with reader(page, tmp_path) as someone:
-        for block in found:
+        for block in on_free_ports(found):
             someone.do(block)
     someone.check_servers()
 
