@@ -187,7 +187,9 @@ def test_a_fault_ends_the_run(make_arm: Any, make_policy: Any, console: Console,
     report = control(make_policy(arm), arm, record=tmp_path / "data", observers=[unplug], **run)
     assert (len(report.episodes), report.exit_code) == (1, 1)
     assert report.problem == "fault: robot: OSError: unplugged"
-    assert "s: robot: OSError: unplugged" in console.file.getvalue()  # type: ignore[attr-defined]
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "s: robot: OSError: unplugged" in said  # when it began
+    assert said.count("fault: robot: OSError: unplugged") == 1  # and once at the end
     assert len(open_dataset(tmp_path / "data")) == 1  # what there was until then
 
 
@@ -204,6 +206,7 @@ def test_a_robot_that_is_lost_between_episodes(make_arm: Any, make_policy: Any, 
     report = control(make_policy(arm), arm, **SETTINGS, episodes=3, max_seconds=0.1, console=console)
     assert (len(report.episodes), report.problem) == (1, "dummy: the connection was lost.")
     assert report.exit_code == 1
+    assert "Episode 1 cannot begin: dummy: the connection was lost.\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

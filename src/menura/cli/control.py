@@ -88,7 +88,5 @@ def control(
         overrides=overrides,
         trust_remote_code=trust_remote_code,
     )
-    if report.problem is not None:
-        typer.echo(report.problem, err=True)
     if report.exit_code:
         raise typer.Exit(report.exit_code)

@@ -217,6 +217,7 @@ class _Run:
                 episode = self._loop.run_episode(self._max_seconds, None if self._seed is None else self._seed + number)
         except (MenuraError, OSError) as error:  # it could not begin: the robot is gone, or the disk is full
             self._problem = str(error)
+            self._say(f"Episode {number} cannot begin: {self._problem}")
             return
         self._episodes.append(episode)
         self._say(f"Episode {number}: {episode.ended}: {episode.reason}")
