@@ -108,6 +108,15 @@ def test_many_videos_are_linked_by_relative_path(tmp_path: Path, monkeypatch: py
     assert page.loaded == ["../eval%20of%20%231/videos/0.mp4#t=0.001"]  # the other files are not there
 
 
+def test_what_is_chosen_from_is_what_was_filmed(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for i in (0, 1, 8):
+        (tmp_path / "videos" / f"{i}.mp4").write_bytes(b"not really a video")
+    path = write_report(tmp_path / "r.html", [Section("t", results(5, video=True), tmp_path)])
+    words = " ".join(" ".join(Page(path.read_text()).text).split())
+    assert "Episodes 3 of 10 are filmed All 3 Solved 2 Failed 1" in words
+
+
 def test_a_page_of_nothing_yet(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path / "r.html", [Section("t", results(0, 0, asked=5))]).read_text())
     assert "0 of 0 episodes" in " ".join("".join(page.text).split())

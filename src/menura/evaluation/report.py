@@ -61,6 +61,10 @@ def _view(section: Section, number: int, page_directory: Path) -> dict[str, Any]
     results = section.results
     training = _training(section.run)
     videos = episode_videos(section.results, section.directory, page_directory)
+    episodes = [
+        {"result": episode, "video": videos.get(episode.index), "baselines": _outcomes(results, episode.seed)}
+        for episode in results.episodes
+    ]
     return {
         "id": f"task-{number + 1}",
         "title": section.title,
@@ -72,14 +76,10 @@ def _view(section: Section, number: int, page_directory: Path) -> dict[str, Any]
         "remarks": _remarks(results),
         "curves": training["curves"],
         "training_time": duration(training["seconds"]) if training["seconds"] is not None else None,
-        "episodes": [
-            {"result": episode, "video": videos.get(episode.index), "baselines": _outcomes(results, episode.seed)}
-            for episode in results.episodes
-        ],
+        "episodes": episodes,
+        "filmed": [episode for episode in episodes if episode["video"] is not None],
         "baseline_names": sorted(results.baselines),
-        "has_videos": bool(videos),
         "results": results,
-        "failures": len(results.episodes) - results.successes,
         "protocol": [(key, text_of(value)) for key, value in flatten(results.protocol).items()],
         "run": [(key, text_of(value)) for key, value in {**results.policy, **results.run}.items()],
         "command": section.command,
