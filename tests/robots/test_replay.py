@@ -78,7 +78,7 @@ def test_frames_come_at_their_times_and_then_it_is_over(project: Path) -> None:
         }
         robot.clock.advance(0.1)
     assert seen == [(10, 0), (11, 1), (12, 2), (13, 3), (14, 4)]
-    assert robot.over() == "the recording is over"
+    assert robot.over() == "the recording is over: no action was sent"
     assert robot.stopped() is None
     assert robot.get_observation()["state"].tolist() == [14]
     assert robot.success() is None  # what was recorded is nobody's success now
@@ -106,6 +106,8 @@ def test_what_it_is_sent_is_compared_and_a_turn_is_the_shortest_one(project: Pat
     assert error.mean == pytest.approx([0.1, 0.55], abs=1e-5)
     assert error.largest == pytest.approx([0.2, 1.0], abs=1e-5)
     assert str(error) == "2 actions, off the recorded ones by x 0.1 (at most 0.2), rotation of roll 0.55 (at most 1)"
+    robot.clock.advance(0.4)
+    assert robot.over() == f"the recording is over: {error}"
     robot.reset()
     assert robot.error.count == 0
 

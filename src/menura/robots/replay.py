@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from menura.processing.rotations import angle
 from menura.robots.base import Float32, Limits, Robot, RobotError, RobotObservation, UInt8
 from menura.robots.sensing import TOLERANCE_S
 from menura.robots.stand_in import checked_action
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ class ActionError:
 
 
 class ReplayRobot(Robot):
-    """Plays one episode of a dataset from its connection, or its last `reset`, on; then the episode is over.
+    """Plays one episode of a dataset from its connection, or its last `reset`, on; then the episode is over, and it is
+    said how far the actions that were sent were from those recorded.
 
     Args:
         dataset: a path, a dataset of the Hub, or a mapping as in a task's YAML.
@@ -90,8 +88,6 @@ class ReplayRobot(Robot):
             self._begun_s = self.clock.now()
 
     def disconnect(self) -> None:
-        if self._begun_s is not None:
-            _log.info("%s: %s", self.name, self.error)
         self._begun_s = None
 
     def reset(self, seed: int | None = None) -> None:
@@ -124,10 +120,13 @@ class ReplayRobot(Robot):
         return sent
 
     def over(self) -> str | None:
+        """When the recording is, with how far what was sent was from what was recorded."""
         if self._begun_s is None:
             return None
         length_s = float(self._times_s[-1]) + 1.0 / self.features.fps
-        return "the recording is over" if self.clock.now() - self._begun_s >= length_s - TOLERANCE_S else None
+        if self.clock.now() - self._begun_s < length_s - TOLERANCE_S:
+            return None
+        return f"the recording is over: {self.error}"
 
     @property
     def error(self) -> ActionError:
