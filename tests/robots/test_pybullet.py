@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -182,6 +183,13 @@ def test_a1_stands(make):
     robot.clock.advance(1.0)
     height = robot.get_observation()["state"][robot.features.state.names.index("z")]
     assert height > 0.2
+
+
+def test_it_prints_no_banner(make, capfd):
+    os.write(1, b"before\n")
+    make(PyBulletJoints, "kuka")
+    os.write(1, b"after\n")
+    assert capfd.readouterr() == ("before\nafter\n", "")
 
 
 def test_it_can_be_connected_again(make):

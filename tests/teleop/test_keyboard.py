@@ -165,6 +165,7 @@ def test_disconnected_it_is_not_engaged(terminal: tuple[Terminal, Press]) -> Non
     ("keys", "message"),
     [
         ({"w": {"z": 0.1}}, "Keyboard.keys.w: the robot's action has no dimension 'z'"),
+        ({"w": {"z": 0.1}}, "Say which keys move its own in a configs/teleop/NAME.yaml"),
         ({"w": {"x": "open"}}, "Keyboard.keys.w.x: expected a number, got open"),
         ({"w": {"grip": "shut"}}, "Keyboard.keys.w.grip: expected a number, open or close, got shut"),
         ({"w": {"qw": 0.1}}, "expected a dimension that can be moved alone, got 'qw' of a rotation"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +55,11 @@ class World:
     """
 
     def __init__(self, model: Model, joints: Sequence[Joint]) -> None:
-        pybullet = _load("pybullet")
         self._model = model
         self._joints = {joint.name: joint for joint in joints}
-        self._client = _load("pybullet_utils.bullet_client").BulletClient(pybullet.DIRECT)
+        with _without_banner():
+            pybullet = _load("pybullet")
+            self._client = _load("pybullet_utils.bullet_client").BulletClient(pybullet.DIRECT)
         file = urdf_file(model)
         self._client.setGravity(0.0, 0.0, -9.81)
         self._client.setTimeStep(STEP_S)
@@ -139,6 +143,27 @@ class World:
         if self._model.hand is None:
             raise RobotError(f"PyBullet: expected a robot with a hand, got {self._model.urdf}.")
         return self._link[self._model.hand]
+
+
+@contextmanager
+def _without_banner() -> Iterator[None]:
+    """Inside, what PyBullet's C code prints as it is loaded and begins (when it was built, its `argv`) goes nowhere.
+
+    It knows no Python streams, and a program's standard output is for what was asked for. Errors are raised.
+    """
+    kept = []
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for stream in (sys.__stdout__, sys.__stderr__):
+                if stream is not None:
+                    stream.flush()
+                    kept.append((stream.fileno(), os.dup(stream.fileno())))
+                    os.dup2(nowhere.fileno(), stream.fileno())
+        yield
+    finally:
+        for descriptor, copy in kept:
+            os.dup2(copy, descriptor)
+            os.close(copy)
 
 
 def _load(module: str) -> Any:

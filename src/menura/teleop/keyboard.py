@@ -160,7 +160,10 @@ class _Step:
         for name, value in move.items():
             if name not in action.names:
                 hint = did_you_mean(name, action.names) or f". It has {list(action.names)}."
-                raise ContractError(f"Keyboard.keys.{key}: the robot's action has no dimension {name!r}{hint}")
+                raise ContractError(
+                    f"Keyboard.keys.{key}: the robot's action has no dimension {name!r}{hint} Say which keys move its "
+                    "own in a configs/teleop/NAME.yaml with class: Keyboard, and give --teleop NAME."
+                )
             if name in coupled:
                 raise ContractError(
                     f"Keyboard.keys.{key}: expected a dimension that can be moved alone, got {name!r} of a rotation."
