@@ -22,25 +22,39 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "original_diffusion"
 sys.path.insert(0, str(FIXTURES.parent / "lerobot_diffusion"))
 from deterministic import images, uniform, weight  # noqa: E402
 
-NAMES = ["unet_lowdim", "transformer_lowdim", "unet_hybrid"]
+NAMES = [
+    "unet_lowdim",
+    "transformer_lowdim",
+    "unet_hybrid",
+    pytest.param("transformer_hybrid", marks=pytest.mark.slow),  # whose two halves the others have
+]
 SEED = 3
+
+
+def described(name: str) -> dict[str, Any]:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def observed(name: str) -> dict[str, list[int]]:
+    """Key -> shape of one observation, in the order of the checkpoint's configuration."""
+    shapes = described(name)["policy"].get("shape_meta")
+    return {"obs": [5]} if shapes is None else {key: entry["shape"] for key, entry in shapes["obs"].items()}
 
 
 def weights(name: str) -> OrderedDict[str, Tensor]:
     """As a policy's `state_dict()` has them; twice the same where the authors' encoder holds a part by two names."""
-    layout = json.loads((FIXTURES / f"{name}.json").read_text())["layout"]
+    layout = described(name)["layout"]
     made: dict[str, Tensor] = {}
     result: OrderedDict[str, Tensor] = OrderedDict({"_dummy_variable": torch.zeros(0)})
     for key, (shape, source) in layout.items():
         if source:
             made.setdefault(source, weight(source, tuple(shape)))
         result[key] = made[source] if source else torch.ones(shape)
-    widths = {"action": 3, "obs": 5}
-    if name == "unet_hybrid":
-        widths = {"action": 3, "robot0_eef_pos": 3, "robot0_gripper_qpos": 2, "agentview_image": 1, "wrist_image": 1}
-    for key, width in widths.items():
+    widths = {key: shape[0] for key, shape in observed(name).items()}
+    for key, width in {"action": 3, **widths}.items():
         scale, offset = 1 + 0.5 * uniform(f"{key}.scale", (width,)), uniform(f"{key}.offset", (width,))
         if "image" in key:
+            width = 1
             scale, offset = np.full(1, 2, np.float32), np.full(1, -1, np.float32)
         prefix = f"normalizer.params_dict.{key}."
         result[f"{prefix}scale"], result[f"{prefix}offset"] = torch.from_numpy(scale), torch.from_numpy(offset)
@@ -50,7 +64,7 @@ def weights(name: str) -> OrderedDict[str, Tensor]:
 
 def checkpoint(name: str, path: Path, **policy: Any) -> Path:
     """A file as the authors' `BaseWorkspace.save_checkpoint` writes it."""
-    own = json.loads((FIXTURES / f"{name}.json").read_text())["policy"]
+    own = described(name)["policy"]
     target = "diffusion_policy.workspace.train_workspace.TrainWorkspace"
     cfg = OmegaConf.create({"_target_": target, "policy": {**own, **policy}, "task": {"abs_action": False}})
     averaged = weights(name)
@@ -62,11 +76,10 @@ def checkpoint(name: str, path: Path, **policy: Any) -> Path:
 
 
 def observation(name: str) -> dict[str, Any]:
-    if name != "unet_hybrid":
-        return {"state": uniform("obs", (2, 2, 5))}
-    state = [uniform(key, (2, 2, width)) for key, width in {"robot0_eef_pos": 3, "robot0_gripper_qpos": 2}.items()]
-    cameras = {key: np.moveaxis(images(key, (2, 2, 3, 44, 40)), 2, -1) for key in ("agentview_image", "wrist_image")}
-    return {"state": np.concatenate(state, axis=-1), "images": cameras}
+    shapes = observed(name)
+    state = [uniform(key, (2, 2, *shape)) for key, shape in shapes.items() if len(shape) == 1]
+    cameras = {key: np.moveaxis(images(key, (2, 2, *shape)), 2, -1) for key, shape in shapes.items() if len(shape) == 3}
+    return {"state": np.concatenate(state, axis=-1), **({"images": cameras} if cameras else {})}
 
 
 @pytest.mark.parametrize("name", NAMES)
