@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from menura.config import load_robot
 from menura.data.pictures import encode_jpeg
@@ -39,7 +41,7 @@ ARM = {
     "timeout_s": 2.0,
 }
 FRONT = {"front": {"topic": "/front", "type": "sensor_msgs/msg/Image", "size": [2, 3]}}
-STAND_INS = ("rclpy", "sensor_msgs", "geometry_msgs", "interbotix_xs_msgs", "messages")
+STAND_INS = ("rclpy", "sensor_msgs", "std_msgs", "geometry_msgs", "interbotix_xs_msgs", "messages")
 
 
 @pytest.fixture
@@ -257,6 +259,31 @@ def test_speeds_end_at_zero_when_it_is_left(arm):
     (_, first), (_, last) = arm.told
     assert (first.linear.x, first.angular.z) == (0.5, 0.25)
     assert (last.linear.x, last.angular.z) == (0.0, 0.0)
+
+
+def test_the_example_of_the_page_is_driven(arm):
+    """Its commands are a std_msgs/msg/Float64MultiArray, as ros2_control's forward_command_controller takes them."""
+    page = (Path(__file__).parents[2] / "docs" / "14_custom_robots.md").read_text()
+    example = yaml.safe_load(re.search(r"```text\n(class: Ros2Robot\n.*?)```", page, re.DOTALL)[1])
+    msg, std = arm.msg, importlib.import_module("std_msgs.msg")
+    image = {"height": 480, "width": 640, "encoding": "rgb8", "step": 1920, "data": bytes(480 * 1920)}
+    arm.says_topic(
+        "/joint_states",
+        msg.JointState,
+        lambda: stamped(msg.JointState(name=["elbow", "shoulder"], position=[0.5, 0.25])),
+    )
+    arm.says_topic("/camera/color/image_raw", msg.Image, lambda: stamped(msg.Image(**image)))
+    arm.listens("/commands", std.Float64MultiArray)
+    robot = make_robot(example)
+    robot.connect()
+    seen = robot.get_observation()
+    assert seen["state"].tolist() == [0.25, 0.5]
+    assert seen["images"]["front"].shape == (480, 640, 3)
+    assert robot.send_action(np.array([0.5, -9.0], np.float32)).tolist() == [0.5, -1.5]
+    eventually(lambda: arm.told)
+    robot.disconnect()
+    topic, message = arm.told[0]
+    assert (topic, message.data) == ("/commands", [0.5, -1.5])
 
 
 def test_numbers_between_two_ends():
