@@ -15,6 +15,7 @@ from menura.evaluation.collect import collect
 from menura.evaluation.statistics import wilson
 from menura.reproduction.plan import Plan, cells
 from menura.reproduction.published import Published, judge
+from menura.reproduction.report import write_page
 from menura.reproduction.run import reproduce
 from menura.reproduction.table import Table
 
@@ -170,6 +171,23 @@ def test_a_measure_takes_the_place_of_success() -> None:
 def test_verdicts(ours: float, interval: tuple[float, float], value: float, episodes: int | None, word: str) -> None:
     published = Published(value=value, episodes=episodes, source="a table")
     assert judge("act", "average", ours, interval, published).word == word
+
+
+@pytest.mark.parametrize(("second", "told"), [(5, False), (48, True)])
+def test_the_first_of_a_ranking_is_not_called_better_where_nobody_can_tell(
+    second: int, told: bool, tmp_path: Path
+) -> None:
+    cell = {"parameters": 1, "training_cpu_s": 1.0, "evaluation_cpu_s": 1.0, "latency_ms": 1.0}
+    plan = Plan.model_validate({**PLAN, "tasks": ["25"]})
+    cells = [
+        {**cell, "policy": name, "seed": seed, "episodes": {"25": {"success": [1.0] * solved + [0.0] * (50 - solved)}}}
+        for name, solved in (("small", 49), ("large", second))
+        for seed in (0, 1, 2)
+    ]
+    write_page(tmp_path / "report.html", Table.of(plan, cells))
+    page = (tmp_path / "report.html").read_text()
+    assert "<b>small</b> has the highest success" in page
+    assert ("too near to tell them apart" in page) == told
 
 
 def test_latex_needs_no_more_than_booktabs() -> None:
