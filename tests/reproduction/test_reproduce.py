@@ -178,7 +178,7 @@ def test_the_first_of_a_ranking_is_not_called_better_where_nobody_can_tell(
     second: int, told: bool, tmp_path: Path
 ) -> None:
     cell = {"parameters": 1, "training_cpu_s": 1.0, "evaluation_cpu_s": 1.0, "latency_ms": 1.0}
-    plan = Plan.model_validate({**PLAN, "tasks": ["25"]})
+    plan = Plan.model_validate({**PLAN, "tasks": ["25"], "training_seeds": [0, 1, 2]})
     cells = [
         {**cell, "policy": name, "seed": seed, "episodes": {"25": {"success": [1.0] * solved + [0.0] * (50 - solved)}}}
         for name, solved in (("small", 49), ("large", second))
