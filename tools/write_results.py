@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md from bench/results/*.json, so that nothing there is typed in by hand.
+"""Write the tables of docs/results.md and docs/policies/ from bench/results/*.json: nothing there is typed in by hand.
 
     menura reproduce bench/smoke.yaml
     cp runs/smoke/results.json bench/results/smoke.json
@@ -18,13 +18,15 @@ from pathlib import Path
 from menura.errors import DataError, MenuraError
 from menura.files import read_json, write_text
 from menura.reproduction.plan import SUCCESS, Plan
-from menura.reproduction.table import Table
+from menura.reproduction.table import COSTS, Table, told
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
 RESULTS = BENCH / "results"
 PAGE = ROOT / "docs" / "results.md"
 WRITTEN = re.compile(r"(?<=-->\n)(.*)(?=<!-- results: end -->)", re.DOTALL)
+#: In the page of a family of policies: which ones, and what their numbers are.
+NUMBERS = re.compile(r"(<!-- numbers of ([\w, ]+)\. [^>]*-->\n)(.*?)(?=<!-- numbers: end -->)", re.DOTALL)
 
 #: What decides the numbers of a table, beside each policy's own sections.
 DECIDES = (
@@ -62,6 +64,43 @@ def read(path: Path, file: Path) -> Table | None:
     if changed:
         raise DataError(f"{file}: expected results of {path} as it is, got others: {', '.join(changed)}. Make it anew.")
     return Table.of(plan, made["cells"], made["baselines"])
+
+
+def pages(found: dict[Path, Table | None]) -> dict[Path, str]:
+    """What every page with results is to say."""
+    texts = {
+        page: page.read_text(encoding="utf-8") for page in (PAGE, *sorted((PAGE.parent / "policies").glob("*.md")))
+    }
+    new = {
+        page: NUMBERS.sub(lambda of: of[1] + numbers(of[2].split(", "), found), text) for page, text in texts.items()
+    }
+    return new | {PAGE: WRITTEN.sub(lambda _: written(found), texts[PAGE])}
+
+
+def numbers(policies: list[str], found: dict[Path, Table | None]) -> str:
+    """What these policies reach in all tables, in the page of their family; over the tasks of a table the average."""
+    heads = ["", "policy", "percent", "blind one", *(title for _, title, _ in COSTS)]
+    lines = ["", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for table in filter(None, found.values()):
+        plan, figures = table.plan, table.figures()
+        blind = next((policy for policy in figures if _is_blind(plan, policy)), None)
+        for policy in (policy for policy in policies if policy in figures):
+            what = f"[{plan.title}](../results.md#{_anchor(plan.title)})"
+            if len(plan.tasks) > 1:
+                what += f", mean of {len(plan.tasks)} tasks"
+            if plan.metric != SUCCESS:
+                what += f": {plan.metric}"
+            costs = [form.format(figures[policy][key]) for key, _, form in COSTS]
+            lines.append(
+                f"| {what} | `{policy}` | {_mean(table, policy)} | {_mean(table, blind)} | {' | '.join(costs)} |"
+            )
+    return "\n".join(lines) + "\n\n"
+
+
+def _mean(table: Table, name: str | None) -> str:
+    if name is None:
+        return ""
+    return told(table.average(name) if len(table.plan.tasks) > 1 else table.rate(name, table.plan.tasks[0]))
 
 
 def written(found: dict[Path, Table | None], root: Path = ROOT) -> str:
@@ -125,16 +164,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the page differs")
     check = parser.parse_args().check
-    text = PAGE.read_text(encoding="utf-8")
     try:
-        found = tables()
+        new = pages(tables())
     except MenuraError as error:
         sys.exit(str(error))
-    new = WRITTEN.sub(lambda _: written(found), text)
-    if check and new != text:
-        sys.exit(f"{PAGE}: is not what bench/results/ says. Call tools/write_results.py.")
-    if not check:
-        write_text(PAGE, new)
+    for page, text in new.items():
+        if text == page.read_text(encoding="utf-8"):
+            continue
+        if check:
+            sys.exit(f"{page}: is not what bench/results/ says. Call tools/write_results.py.")
+        write_text(page, text)
 
 
 if __name__ == "__main__":

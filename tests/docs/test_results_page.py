@@ -50,9 +50,24 @@ def bench(tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_page_says_what_the_results_say(tool: ModuleType) -> None:
-    text = tool.PAGE.read_text(encoding="utf-8")
-    assert tool.WRITTEN.sub(lambda _: tool.written(tool.tables()), text) == text, "call tools/write_results.py"
+def test_the_pages_say_what_the_results_say(tool: ModuleType) -> None:
+    for page, text in tool.pages(tool.tables()).items():
+        assert page.read_text(encoding="utf-8") == text, f"{page}: call tools/write_results.py"
+
+
+def test_every_policy_with_results_has_them_in_its_page(tool: ModuleType) -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "policies").glob("*.md")]
+    shown = {name for text in pages for found in tool.NUMBERS.finditer(text) for name in found[2].split(", ")}
+    tables = [table for table in tool.tables().values() if table]
+    trained = {name for table in tables for name in table.plan.policies if name in table.names and name != "blind"}
+    assert trained <= shown
+
+
+def test_what_the_page_of_a_policy_says(tool: ModuleType, bench: Path) -> None:
+    lines = tool.numbers(["mlp", "act"], tool.tables(bench, bench / "results")).splitlines()
+    assert [line for line in lines if "`" in line] == [
+        "| [Reaching, from state](../results.md#reaching-from-state), mean of 2 tasks | `mlp` |  |  | 1 | 1 | 1.0 |"
+    ]
 
 
 def test_results_stay_small() -> None:

@@ -162,7 +162,7 @@ class Table:
             trained = [rate[0] for name, rate in rates.items() if rate and name in self.plan.policies]
             best = max((round(value, 3) for value in trained), default=None)
             rows.append(
-                (task, [_told(rate, best if name in self.plan.policies else None) for name, rate in rates.items()])
+                (task, [told(rate, best if name in self.plan.policies else None) for name, rate in rates.items()])
             )
         for key, title, form in COSTS:
             rows.append((title, [form.format(own[key]) if key in own else "" for own in figures.values()]))
@@ -176,7 +176,7 @@ class Table:
         if verdicts:
             lines += ["", "| | ours | published | verdict |", "|---|---|---|---|"]
             lines += [
-                f"| {v.policy}, {v.row} | {_told((v.ours, v.interval), None)} | {100 * v.published.value:.0f} "
+                f"| {v.policy}, {v.row} | {told((v.ours, v.interval))} | {100 * v.published.value:.0f} "
                 f"({v.published.source}) | {v} |"
                 for v in verdicts
             ]
@@ -216,7 +216,8 @@ class Table:
         return mean_of_measures([values]) if values else None
 
 
-def _told(rate: Rate | None, best: float | None) -> str:
+def told(rate: Rate | None, best: float | None = None) -> str:
+    """In percent, with its interval, in asterisks where it is the best; nothing before there is a rate."""
     if rate is None:
         return ""
     value, (low, high) = rate
