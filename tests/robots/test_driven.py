@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from menura.config import load_robot
 from menura.control.loop import SafetySettings
 from menura.control.run import control
+from menura.control.watchdog import WatchdogSettings
 from menura.data import open_dataset
+from menura.errors import ContractError
 from menura.features import Features
+from menura.robots import make_robot
 
 MINE = """\
 from pathlib import Path
@@ -70,7 +74,7 @@ class Steady:
         return None
 
 
-def drive(policy: Steady, robot: Any, project: Path, **settings: Any) -> Any:
+def drive(policy: Steady | None, robot: Any, project: Path, **settings: Any) -> Any:
     given = {"controller": "newest", "safety": SafetySettings(slow_start_s=0.0), "console": Console(file=io.StringIO())}
     return control(policy, robot, project=project, **{**given, **settings})
 
@@ -88,10 +92,46 @@ def test_a_users_own_robot_by_its_files_name(tmp_path: Path) -> None:
     assert log.read_text() == "connected\ndisconnected at [0.5, 0.5]\n"
 
 
-def test_an_expert_takes_over_a_simulated_robot_and_the_recording_says_when(project: Path, tmp_path: Path) -> None:
-    from menura.config import load_robot
-    from menura.robots import make_robot
+def test_demonstrations_are_recorded_without_a_policy(project: Path, tmp_path: Path) -> None:
+    """Until the teleoperator is engaged nothing is sent, and nobody's patience ends; afterwards the robot holds."""
+    (project / "teleop").mkdir()
+    (project / "teleop" / "hand.py").write_text(
+        "import numpy as np\n"
+        "from menura.teleop import Teleoperator\n"
+        "class Hand(Teleoperator):\n"
+        "    def begin(self, robot):\n"
+        "        super().begin(robot)\n"
+        "        self.asked = 0\n"
+        "    def act(self, observation):\n"
+        "        self.asked += 1\n"
+        "        return np.array([0.5, 1.0], np.float32) if 20 < self.asked <= 40 else None\n"
+    )
+    robot = make_robot(load_robot({"class": "SimRobot", "args": {"env": "point"}}, project=project), project)
+    asked = {"teleop": "hand", "record": tmp_path / "data", "control_hz": 100.0, "controller": None}
+    watchdog = WatchdogSettings(max_observation_age_s=30.0, patience_s=0.1)
+    report = drive(None, robot, project, watchdog=watchdog, max_seconds=0.5, **asked)
+    (episode,) = report.episodes
+    assert (episode.ended, episode.faults, episode.timing.inferences) == ("time", (), 0)
+    assert episode.timing.interventions == 20
+    assert episode.timing.holds["nobody drives"] >= 20  # before and after it
+    recorded = open_dataset(tmp_path / "data").episode(0)
+    assert recorded.action.tolist() == [[0.5, 1.0]] * len(recorded)
+    assert (recorded.extra["interventions"][0][0], recorded.task) == (0, "come to 1")
 
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"teleop": None, "controller": None}, "got neither. Give -m RUN, or --teleop NAME"),
+        ({"teleop": "keyboard"}, "expected no controller and no dataset without a policy"),
+    ],
+)
+def test_somebody_must_drive(given: Any, message: str, project: Path) -> None:
+    with pytest.raises(ContractError, match=message):
+        drive(None, "dummy", project, **given)
+
+
+def test_an_expert_takes_over_a_simulated_robot_and_the_recording_says_when(project: Path, tmp_path: Path) -> None:
     robot = make_robot(load_robot({"class": "SimRobot", "args": {"env": "point"}}, project=project), project)
     expert = {"class": "ExpertTakeover", "args": {"expert": {"class": "PointExpert"}, "between_s": [[0.2, 0.5]]}}
     policy = Steady(robot.features, 0.75)

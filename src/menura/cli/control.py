@@ -12,8 +12,13 @@ from menura.cli.options import Dataset, OutputDir, TrustRemoteCode
 
 def control(
     context: typer.Context,
-    model: Annotated[str, typer.Option("--model", "-m", help="A run, a checkpoint, or a server's address (ws://…).")],
     robot: Annotated[str, typer.Option("--robot", help="A robot's name (configs/robot), its YAML or its class.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A run, a checkpoint or a server (ws://…); without it --teleop drives alone."
+        ),
+    ] = None,
     task: Annotated[str, typer.Option("--task", help="The instruction in words; by default a simulation's own.")] = "",
     controller: Annotated[
         str | None,
@@ -53,7 +58,7 @@ def control(
     output_dir: OutputDir = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Drive a robot by a policy. Keys: space holds, enter ends an episode, q ends the run, e stops at once."""
+    """Drive a robot by a policy or a teleoperator. Keys: space holds, enter ends an episode, q the run, e stops."""
     from menura.config import load_controller, load_robot, load_teleop, split_section
 
     overrides = context.obj or ()  # wrong YAMLs are refused before anything heavy is imported

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from menura.chunks import ActionChunk
 from menura.control.controllers.base import Command
-from menura.control.planning import request_of
+from menura.control.planning import NoPolicy, request_of
 from menura.control.sensing import Seen, Sensing
 from menura.control.status import ControlledEpisode, Ended, Mode, Status
 from menura.control.timing import Tally, Tick, Ticks, Timing
@@ -188,6 +188,9 @@ class Episode:
             if problem is not None or action is not None:
                 self._must_plan_anew = True
                 return self._holding("teleoperator") if action is None else _Decision("teleoperator", action)
+        if isinstance(self._loop.policy, NoPolicy):
+            self._held_since_s = tick.now_s
+            return self._holding("nobody drives")
         if self._must_plan_anew:
             self._plan_anew()
         command = self._loop.controller.command(tick.due_s)

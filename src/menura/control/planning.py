@@ -40,6 +40,27 @@ class ChunkPolicy(Protocol):
     def reset(self) -> None: ...
 
 
+class NoPolicy:
+    """Where a teleoperator drives alone: of the robot's features, looks at no camera, and is never asked."""
+
+    chunk_size: int | None = None
+    n_action_steps = 1
+    observation_offsets: tuple[int, ...] = (0,)
+    required_cameras: tuple[str, ...] = ()
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def predict(self, obs: Mapping[str, Any], *, generator: Any = None, observation_is_pad: Any = None) -> Float32:
+        raise ContractError("control: expected a policy to be asked, got none. Give -m RUN.")
+
+    def generator(self, seed: int | None) -> None:
+        return None
+
+    def reset(self) -> None:
+        return None
+
+
 @dataclass(frozen=True)
 class Request:
     """What the policy is asked.

@@ -17,7 +17,7 @@ from menura.control.controllers.make import make_controller
 from menura.control.dashboard import Dashboard, summary
 from menura.control.loop import ControlLoop, SafetySettings
 from menura.control.operator import Operator
-from menura.control.planning import ChunkPolicy
+from menura.control.planning import ChunkPolicy, NoPolicy
 from menura.control.priority import real_time
 from menura.control.recording import ControlRecorder
 from menura.control.status import ControlledEpisode, Status
@@ -73,7 +73,7 @@ class ControlReport:
 
 
 def control(
-    model: str | Path | MetaPolicy | ServedPolicy,
+    model: str | Path | MetaPolicy | ServedPolicy | None,
     robot: Named | Robot,
     *,
     task: str = "",
@@ -98,10 +98,11 @@ def control(
     clock: Clock | None = None,
     console: Console | None = None,
 ) -> ControlReport:
-    """Drive a robot by a policy.
+    """Drive a robot by a policy, or by a teleoperator alone.
 
     Args:
-        model: a run or a checkpoint, a server's address (`ws://…`), or a policy.
+        model: a run or a checkpoint, a server's address (`ws://…`), or a policy. None: the teleoperator drives, and
+            while it is not engaged the robot holds; so demonstrations are recorded.
         robot, controller, teleop: by name (`configs/robot/…`), by path, inline, or the thing itself. The controller is
             `real_time_chunking` by default, `newest` for a policy that answers one action.
         task: the instruction in words; a simulated robot's own, when empty.
@@ -125,6 +126,10 @@ def control(
         DataError: the directory cannot be recorded into.
     """
     _refuse_others(overrides)
+    if model is None and teleop is None:
+        raise ContractError("control: expected a policy or a teleoperator, got neither. Give -m RUN, or --teleop NAME.")
+    if model is None and (controller is not None or dataset is not None):
+        raise ContractError("control: expected no controller and no dataset without a policy, got one. Leave it out.")
     if dry_run and record is not None:
         raise ContractError("control: expected a dry run or a recording, got both: nothing is sent. Leave out one.")
     made = _robot_of(robot, overrides, project)
@@ -132,11 +137,13 @@ def control(
     chosen = _controller_config(controller, overrides, project)  # all of these before torch is imported
     watchdog = watchdog or WatchdogSettings()
     with ExitStack() as stack:
-        policy = (
-            _served(str(model), stack, watchdog, dataset)
-            if is_address(model)
-            else _policy_of(model, stack, dataset=dataset, project=project, trust_remote_code=trust_remote_code)
-        )
+        policy: ChunkPolicy
+        if model is None:
+            policy = NoPolicy(made.features)
+        elif is_address(model):
+            policy = _served(str(model), stack, watchdog, dataset)
+        else:
+            policy = _policy_of(model, stack, dataset=dataset, project=project, trust_remote_code=trust_remote_code)
         loop = ControlLoop(
             made,
             policy,
@@ -178,7 +185,8 @@ class _Run:
         self._directory = None if output_dir is None else Path(output_dir)
         self._console = console
         self._operator = Operator(loop, capitals=isinstance(loop.teleop, Keyboard))
-        title = f"{loop.robot.name}, {type(loop.controller).__name__}"
+        by = loop.teleop if isinstance(loop.policy, NoPolicy) else loop.controller
+        title = f"{loop.robot.name}, {type(by).__name__}"
         self._dashboard = Dashboard(title, console=console, keys=self._operator.help if self._operator.has_keys else "")
         loop.observers = (self._operator, self._dashboard, *observers)
         self._episodes: list[ControlledEpisode] = []
