@@ -17,6 +17,7 @@ from menura.evaluation.results import EpisodeResult
 from menura.evaluation.runner import open_pool, run_episodes
 from menura.evaluation.sequential import until_interval
 from menura.evaluation.subjects import RandomActions
+from menura.evaluation.suite import evaluate_tasks
 
 
 def episode(index: int) -> EpisodeResult:
@@ -45,6 +46,13 @@ def test_who_has_seen_enough_cancels_what_is_under_way() -> None:
     assert next(running).index == 0
     running.close()
     assert cancelled == [1, 2]
+
+
+def test_places_are_spare_when_all_blocks_are_handed_out() -> None:
+    told: list[int] = []
+    done = in_turn(range(5), lambda b: b, lambda given: (given[0], [episode(given[0])]), pytest.fail, 2, told.append)
+    assert len(list(done)) == 5
+    assert told == [0, 0, 0, 0, 1]
 
 
 @pytest.fixture
@@ -99,3 +107,50 @@ def test_a_killed_node_loses_nothing_and_the_outcome_is_that_of_one_machine(
     with open_pool(env, num_envs=2, num_workers=1) as pool:
         assert stopped.episodes == run_episodes(RandomActions(), pool, **options).episodes
     assert 0 < len(stopped.episodes) < 40
+
+
+TOGETHER = """
+import time
+from pathlib import Path
+import numpy as np
+from menura.envs.base import Outcome, SimEnv
+from menura.features import Features, VectorFeature
+
+class Together(SimEnv):
+    suites = {"both": ("left", "right")}
+
+    def __init__(self, task="left", met=None):
+        self._task, self._met = task, Path(met)
+        self.features = Features(state=VectorFeature(("x",)), action=VectorFeature(("dx",)), fps=10)
+        self.task, self.max_episode_steps = task, 2
+        self.success_rule, self.noisy_actions = "there", np.array([True])
+        self.declare_spaces([-1], [1])
+
+    def start(self, seed):
+        self._x = float(seed)
+
+    def apply(self, action):
+        (self._met / self._task).touch()
+        deadline = time.monotonic() + 60
+        while len(list(self._met.iterdir())) < 2:
+            assert time.monotonic() < deadline, "the other task is not run at the same time"
+            time.sleep(0.01)
+        self._x += float(action[0])
+        return Outcome(0.0, self._x % 1 > 0.5)
+
+    def state(self):
+        return np.array([self._x], np.float32)
+"""
+
+
+@pytest.mark.slow
+def test_several_tasks_are_run_at_the_same_time(cluster: Any, tmp_path: Path) -> None:
+    _, made, _ = cluster
+    met = tmp_path / "met"
+    met.mkdir()
+    (tmp_path / "together.py").write_text(TOGETHER)
+    env = {"class": f"{tmp_path / 'together.py'}:Together", "args": {"met": str(met)}}
+    options: dict[str, Any] = {"episodes": 2, "num_envs": 2, "videos": 0, "progress": False}
+    there = evaluate_tasks("random", env, "both", ray=made.address, output_dir=tmp_path / "out", **options)
+    here = evaluate_tasks("random", env, "both", num_workers=1, **options)
+    assert {task: found.episodes for task, found in there.items()} == {t: found.episodes for t, found in here.items()}

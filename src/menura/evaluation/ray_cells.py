@@ -1,7 +1,8 @@
 """Episodes on a Ray cluster: blocks of consecutive seeds, each run by whoever is free. Ray is imported here alone.
 
 A block is `num_envs` episodes, so what meets in a batch of the policy depends on `num_envs` and not on the cluster. A
-block whose worker is lost is run again; what was finished has already come back and is kept.
+block whose worker is lost is run again; what was finished has already come back and is kept. Of several tasks the next
+ones' blocks are begun as soon as a CPU has nothing else to do.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ class RayCells:
         self.size = size
         self._setup = Setup(dict(env), project)
         self._sources: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._audits: dict[str, AuditActions] = {}
         self._conduct: Conduct | None = None
+        self._later: tuple[dict[str, Any], ...] = ()
+        self._begun: list[tuple[_Block, Any]] = []  # before their turn
 
     def register(self, hash: str | None, path: str | Path, loading: Mapping[str, Any]) -> None:
         """A policy of this hash is loaded from `path` by each worker."""
@@ -78,6 +82,10 @@ class RayCells:
     def change(self, env: Mapping[str, Any], perturbation: Mapping[str, float] | None = None) -> None:
         """Another environment, or a perturbed one, from now on."""
         self._setup = replace(self._setup, env=dict(env), perturbation=dict(perturbation or {}))
+
+    def expect(self, later: Sequence[Mapping[str, Any]]) -> None:
+        """Environments in which the same episodes will be run afterwards."""
+        self._later = tuple(map(dict, later))
 
     def describe(self, film: bool = False) -> Description:
         """What the environment says of itself on one of the cluster's machines."""
@@ -93,19 +101,58 @@ class RayCells:
         self, subject: Subject, episodes: Sequence[Begin], num_envs: int
     ) -> Generator[EpisodeResult, None, None]:
         """Runs the episodes and yields each when its block is finished."""
-        assert self._conduct is not None
         source = self._source(subject)
+        blocks = self._blocks(self._setup, source, episodes, num_envs)
+        self._drop(lambda b: (b.setup, b.source) == (self._setup, source) and b not in blocks)  # begun in vain
+        later = deque(
+            block
+            for env in self._later
+            for block in self._blocks(replace(self._setup, env=env), source, episodes, num_envs)
+        )
+        ahead = _AHEAD * self.size
+
+        def spare(places: int) -> None:
+            while later and len(self._begun) < places:
+                block = later.popleft()
+                if all(block != begun for begun, _ in self._begun):
+                    self._begun.append((block, self._start(block)))
+
+        try:
+            yield from in_turn(blocks, self._begin, self._first_done, self._cancel, ahead, spare)
+        finally:
+            self._drop(lambda block: block in blocks)
+
+    def close(self) -> None:
+        """Cancels what was begun before its turn, which never came."""
+        self._drop(lambda block: True)
+
+    def _blocks(self, setup: Setup, source: _Source, episodes: Sequence[Begin], num_envs: int) -> list[_Block]:
+        assert self._conduct is not None
         place = os.getcwd(), tuple(sys.path)
-        blocks = [
-            _Block(self._setup, self._conduct, source, tuple(episodes[first : first + num_envs]), *place)
+        return [
+            _Block(setup, self._conduct, source, tuple(episodes[first : first + num_envs]), *place)
             for first in range(0, len(episodes), num_envs)
         ]
-        remote = self._ray.remote(num_cpus=1, max_retries=_TRIES)(_run)
-        yield from in_turn(blocks, remote.remote, self._first_done, self._cancel, _AHEAD * self.size)
+
+    def _begin(self, block: _Block) -> Any:
+        for place, (begun, reference) in enumerate(self._begun):
+            if begun == block:
+                del self._begun[place]
+                return reference
+        return self._start(block)
+
+    def _start(self, block: _Block) -> Any:
+        return self._ray.remote(num_cpus=1, max_retries=_TRIES)(_run).remote(block)
+
+    def _drop(self, those: Callable[[_Block], bool]) -> None:
+        for block, reference in self._begun:
+            if those(block):
+                self._cancel(reference)
+        self._begun = [(block, reference) for block, reference in self._begun if not those(block)]
 
     def _source(self, subject: Subject) -> _Source:
-        if isinstance(subject, AuditActions):
-            return _Source(None, subject=subject)
+        if isinstance(subject, AuditActions):  # those of one rule are one source
+            return _Source(None, subject=self._audits.setdefault(subject.rule, subject))
         known = self._sources.get(str(subject.identity["hash"]))
         if known is None or not isinstance(subject, PolicySubject):
             raise ConfigError(
@@ -135,14 +182,19 @@ def in_turn(
     first_done: Callable[[Sequence[Any]], tuple[Any, Sequence[EpisodeResult]]],
     cancel: Callable[[Any], None],
     ahead: int,
+    spare: Callable[[int], None] = lambda places: None,
 ) -> Generator[EpisodeResult, None, None]:
-    """Hands out blocks, `ahead` at a time, and yields the episodes of each done; closed, it cancels the rest."""
+    """Hands out blocks, `ahead` at a time, and yields the episodes of each done; closed, it cancels the rest.
+
+    `spare` is told how many places are left when all blocks are handed out.
+    """
     waiting = deque(blocks)
     running: list[Any] = []
     try:
         while waiting or running:
             while waiting and len(running) < ahead:
                 running.append(begin(waiting.popleft()))
+            spare(ahead - len(running))
             done, episodes = first_done(running)
             running.remove(done)
             yield from episodes
@@ -161,8 +213,8 @@ def ray_cells(address: str, env: Mapping[str, Any], project: Path | None = None)
     before = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = address
     try:
-        with ray_cluster() as cluster:
-            yield RayCells(cluster.ray, cluster.count, env, project)
+        with ray_cluster() as cluster, closing(RayCells(cluster.ray, cluster.count, env, project)) as cells:
+            yield cells
     finally:
         if before is None:
             os.environ.pop("RAY_ADDRESS", None)

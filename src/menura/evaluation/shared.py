@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ class Shared:
     def __init__(self, table: EpisodeTable) -> None:
         self.table = table
         self.title: str | None = None  # of the evaluation that runs, in the table
+        self.later: Sequence[Mapping[str, Any]] = ()  # environments of the evaluations that follow it
         self._stack = ExitStack()
         self._policy: tuple[Any, Any] | None = None
         self._pool: WorkerPool | RayCells | None = None
@@ -70,6 +71,8 @@ class Shared:
             slots = min(num_envs, episodes)
             pool = open_pool(env, num_envs=slots, num_workers=num_workers, project=project)
             self._pool = self._stack.enter_context(pool)
+        if not isinstance(self._pool, WorkerPool):
+            self._pool.expect(self.later)
         return self._pool
 
     def __enter__(self) -> Shared:

@@ -65,8 +65,9 @@ def evaluate_tasks(
     baselines = _baselines(against, names)
     with Shared(EpisodeTable(progress)) as shared:
         shared.table.announce(names)
-        for name in names:
+        for number, name in enumerate(names):
             shared.title = name
+            shared.later = [with_task(base, later) for later in names[number + 1 :]]
             found[name] = evaluate(
                 model,
                 with_task(base, name),
