@@ -16,14 +16,14 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from menura.errors import ComponentError, ConfigError, MenuraError, did_you_mean, nearest
+from menura.errors import ComponentError, ConfigError, MenuraError, near_or_known, nearest
 from menura.source import UNKNOWN, Constant, Parameters, SourceClass, SourceModule, class_line, module_file
 from menura.user_code import last_frame
 
@@ -211,7 +211,7 @@ class Found:
 def find(kind: str, name: str, project: Path) -> Found:
     """Look a class up; ComponentError when there is none, more than one, or its file does not parse."""
     if kind not in BUILT_IN:
-        raise ComponentError(f"component: no kind is named {kind!r}{_near(kind, KINDS)}")
+        raise ComponentError(f"component: no kind is named {kind!r}{near_or_known(kind, KINDS)}")
     project = project.resolve()
     if ":" in name:
         return _exact(kind, name, project)
@@ -271,7 +271,7 @@ def look_up(
     parameters = found.parameters()
     for argument in args:
         if argument not in parameters.names and not parameters.var_keyword:
-            hint = did_you_mean(argument, parameters.names) or "."
+            hint = near_or_known(argument, parameters.names)
             raise ConfigError(f"{kind}.args.{argument}: no such argument of {found.name}{hint}")
     for argument in parameters.required:
         if argument not in args:
@@ -315,7 +315,7 @@ def _exact(kind: str, name: str, project: Path) -> Found:
     if (found := source.find_class(class_name)) is not None:
         return Found(kind, class_name, found.module.file, found.node.lineno, module, project)
     if not source.defines(class_name) and file.is_relative_to(project):
-        hint = _near(class_name, source.classes)
+        hint = near_or_known(class_name, source.classes)
         raise ComponentError(f"{_shown(file, project)}: no class is named {class_name!r}{hint}")
     # Bound in a way that only running it can tell, such as a lazily importing package.
     return Found(kind, class_name, file, 1, module, project)
@@ -326,7 +326,7 @@ def _without_source(kind: str, name: str, module: str, project: Path) -> Found:
     spec_found = any(module_file(part, (project,)) for part in (module, top_level))
     if not spec_found and top_level not in sys.builtin_module_names:
         modules = _own_modules(project)
-        raise ComponentError(f"{module}:{name}: no module is named {module!r}{_near(module, modules)}")
+        raise ComponentError(f"{module}:{name}: no module is named {module!r}{near_or_known(module, modules)}")
     return Found(kind, name, None, 1, module, project)
 
 
@@ -415,7 +415,8 @@ def _not_found(kind: str, name: str, project: Path) -> str:
     own = ", ".join(BUILT_IN[kind]) or "none"
     places = f"{kind}/ of the project, Menura's own ({own}), entry points menura.{kind}"
     unread = f". Not readable: {'; '.join(broken)}" if broken else ""
-    hint = _exact_hint(name) or _near(name, sorted(names)) or "."
+    near = nearest(name, sorted(names))
+    hint = _exact_hint(name) or (f"; did you mean {near}?" if near is not None else ".")
     return f"no {kind} class is named {name!r}{hint} Looked in {places}{unread}"
 
 
@@ -425,11 +426,6 @@ def _exact_hint(name: str) -> str:
         return f"; did you mean a class in it, {name}:Class?"
     module, _, class_name = name.rpartition(".")
     return f"; did you mean {module}:{class_name}?" if module else ""
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    near = nearest(name, names)
-    return f"; did you mean {near}?" if near is not None else ""
 
 
 def _classes(file: Path) -> set[str] | SyntaxError:
@@ -489,7 +485,7 @@ def _is_users(file: Path, found: Found) -> bool:
 def _missing_module(name: str, project: Path) -> str:
     top_level = name.partition(".")[0]
     if top_level == "menura" or (project / top_level).is_dir():
-        return f"no module is named {name!r}{_near(name, _own_modules(project))}"
+        return f"no module is named {name!r}{near_or_known(name, _own_modules(project))}"
     extra = _extra_of(top_level)
     install = f"menura[{extra}]" if extra else top_level.replace("_", "-")
     return f"needs the package {top_level!r}, which is not installed. Install it: pip install '{install}'"

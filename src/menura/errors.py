@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+#: Names that a message lists, at most.
+MOST_LISTED = 12
+
 
 class MenuraError(Exception):
     """The base of every error that Menura raises on purpose."""
@@ -62,3 +65,18 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest candidate, else the empty string."""
     match = nearest(name, candidates)
     return f"; did you mean {match!r}?" if match is not None else ""
+
+
+def near_or_known(name: str, candidates: Iterable[str]) -> str:
+    """`"; did you mean x?"` for the nearest candidate; where none is near `". Known: a, b, …"`; nothing of nothing."""
+    names = list(candidates)
+    if not names:
+        return ""
+    match = nearest(name, names)
+    return f". Known: {listed(names)}" if match is None else f"; did you mean {match}?"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`"a, b, c"`; of many the first ones, and how many there are."""
+    shown = ", ".join(names[:MOST_LISTED])
+    return shown if len(names) <= MOST_LISTED else f"{shown}, … ({len(names)} in all)"

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from menura.config import load_env, load_task
 from menura.config.origins import PACKAGE, Problems
 from menura.config.overrides import parse_overrides
-from menura.config.sections import SECTIONS
+from menura.config.sections import SECTIONS, config_names
 from menura.config.yaml_tree import format_value, parse_value
-from menura.errors import ConfigError
+from menura.errors import ConfigError, listed
 
 Write = Callable[..., Path]
 COOL = "policy: {class: MyCoolPolicy}\n"
@@ -355,7 +355,10 @@ def test_an_environment_by_name_by_file_and_of_a_task(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("y", "task: no task is named 'y'. Looked for configs/task/y.yaml or menura/configs/task/y.yaml"),
+        (
+            "y",
+            "task: no task is named 'y'. Known: {known}. Looked for configs/task/y.yaml or menura/configs/task/y.yaml",
+        ),
         (
             "xx",
             "task: no task is named 'xx'; did you mean x? "
@@ -368,7 +371,9 @@ def test_a_task_that_is_not_there(write: Write, name: str, message: str) -> None
     write(COOL)
     with pytest.raises(ConfigError) as caught:
         load_task(name)
-    assert str(caught.value) == message
+    known = config_names("task", Path.cwd())
+    assert "x" in known
+    assert str(caught.value) == message.format(known=listed(known))
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "configs").rglob("*.yaml")), ids=lambda file: file.stem)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from menura.components import BUILT_IN
 from menura.config import load_task
 from menura.config.schema import TaskConfig
+from menura.config.sections import config_names
 from menura.config.yaml_tree import format_value
 from menura.data.formats import FORMATS
-from menura.errors import ConfigError
+from menura.errors import ConfigError, listed
 
 COOL = "policy: {class: MyCoolPolicy}\n"
 ENV = COOL + "env: {class: MyEnv, args: {task: door}}\n"
@@ -411,7 +412,7 @@ TABLE = {
     ),
     "missing section, class meant": wrong(
         "policy: MyCoolPolicy\n",
-        "policy: no policy is named 'MyCoolPolicy'. Looked for configs/policy/MyCoolPolicy.yaml or menura/configs/policy/MyCoolPolicy.yaml. A class is written {class: MyCoolPolicy} (configs/task/x.yaml:1)",
+        f"policy: no policy is named 'MyCoolPolicy'. Known: {listed(config_names('policy', Path('nowhere')))}. Looked for configs/policy/MyCoolPolicy.yaml or menura/configs/policy/MyCoolPolicy.yaml. A class is written {{class: MyCoolPolicy}} (configs/task/x.yaml:1)",
     ),
     "missing base": wrong(
         COOL + "training: {base: defualt}\n",

@@ -14,7 +14,7 @@ from typing import Any
 from menura.config.annotations import expected_by_annotation, expected_by_default
 from menura.config.origins import Tree
 from menura.config.yaml_tree import told
-from menura.errors import nearest
+from menura.errors import near_or_known
 from menura.source import module_file
 
 KEYS = ("peft", "freeze", "learning_rates", "quantization", "init_from")
@@ -79,7 +79,7 @@ def _peft_problem(value: Any, training: Mapping[str, Any]) -> str | None:
             kept = "expected true, false, gaussian or orthogonal, which leave the base as it is"
             return f"{name}: {kept}, got {told(given)}"
         if name not in fields:
-            return f"{name}: no such field of peft.LoraConfig{_near(str(name), fields)}"
+            return f"{name}: no such field of peft.LoraConfig{near_or_known(str(name), fields)}"
         if (expected := expected_by_annotation(fields[name], given)) is not None:
             return f"{name}: expected {expected}, got {told(given)}"
         if name == "r" and given < 1:
@@ -111,7 +111,7 @@ def _quantization_problem(value: Any, training: Mapping[str, Any]) -> str | None
     defaults = quantization_fields()
     for name, given in value.items():
         if name not in defaults:
-            return f"{name}: no such field of transformers.BitsAndBytesConfig{_near(str(name), defaults)}"
+            return f"{name}: no such field of transformers.BitsAndBytesConfig{near_or_known(str(name), defaults)}"
         if (expected := expected_by_default(defaults[name], given)) is not None:
             return f"{name}: expected {expected}, got {told(given)}"
     if bool(value.get("load_in_4bit")) == bool(value.get("load_in_8bit")):
@@ -130,7 +130,7 @@ def _init_from_problem(value: Any, training: Mapping[str, Any]) -> str | None:
         return f"expected the path of a checkpoint, or {{path, require}}, got {told(value)}"
     for name in value:
         if name not in INIT_FROM_KEYS:
-            return f"{name}: no such key{_near(str(name), INIT_FROM_KEYS)}. Known here: {', '.join(INIT_FROM_KEYS)}"
+            return f"{name}: no such key{near_or_known(str(name), INIT_FROM_KEYS)}"
     if not isinstance(value.get("path"), str) or not value["path"]:
         return f"path: expected the path of a checkpoint, got {told(value.get('path'))}"
     require = value.get("require", [])
@@ -176,8 +176,3 @@ def _class_body(module: str, name: str) -> list[ast.stmt]:
         return []
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return next((node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), [])
-
-
-def _near(name: str, known: Any) -> str:
-    near = nearest(name, list(known))
-    return f"; did you mean {near}?" if near is not None else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from menura.config.origins import PACKAGE, KeyPath, Origin, OriginKind, Problems, Tree, merge, shown
 from menura.config.yaml_tree import read_yaml, told
-from menura.errors import ConfigError, nearest
+from menura.errors import ConfigError, near_or_known, nearest
 
 COMPONENTS = ("policy", "env", "expert", "trainer", "image_encoder")
 DEVICES = ("robot", "teleop", "controller")  # no part of a task: each is named when a robot is driven
@@ -40,10 +40,10 @@ def config_names(kind: str, project: Path) -> list[str]:
 
 def missing_file_message(kind: str, name: str, project: Path) -> str:
     """What to say when no file of that name exists."""
-    near = nearest(name, config_names(kind, project))
-    hint = f"; did you mean {near}?" if near else ""
+    hint = near_or_known(name, config_names(kind, project))
+    end = "" if hint.endswith("?") else "."
     places = " or ".join(shown(folder / f"{name}.yaml", project) for folder in _folders(kind, project))
-    return f"no {kind} is named {name!r}{hint or '.'} Looked for {places}"
+    return f"no {kind} is named {name!r}{hint}{end} Looked for {places}"
 
 
 def find_task(task: str | Path, project: Path | None) -> tuple[Path, Path]:

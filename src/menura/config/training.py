@@ -19,7 +19,7 @@ from menura.config.messages import schema_problems
 from menura.config.origins import RANK, Origin, Problems, Tree
 from menura.config.schema import RolloutsConfig
 from menura.config.yaml_tree import told
-from menura.errors import nearest
+from menura.errors import listed, near_or_known, nearest
 from menura.source import module_file
 
 OWN_KEYS = ("ema", "rollouts", *finetuning.KEYS)
@@ -42,7 +42,6 @@ _ONLY: dict[str, tuple[Any, str]] = {
 }
 
 _UNSET_STEPS = -1  # of TrainingArguments: num_train_epochs decides
-_LISTED = 12  # choices named in a message
 
 
 def choose_length(tree: Tree, problems: Problems) -> None:
@@ -101,17 +100,14 @@ def _own_problem(key: str, value: Any, tree: Tree, problems: Problems) -> str | 
 
 def _field_problem(key: str, value: Any, fields: dict[str, str]) -> str | None:
     if key not in fields:
-        near = nearest(key, [*fields, *OWN_KEYS, "base"])
-        hint = f"; did you mean {near}?" if near is not None else ""
-        return f"no such field of transformers.TrainingArguments{hint}"
+        return f"no such field of transformers.TrainingArguments{near_or_known(key, [*OWN_KEYS, 'base', *fields])}"
     annotation = fields[key]
     if (expected := expected_by_annotation(annotation, value)) is not None:
         return f"expected {expected}, got {told(value)}"
     choices = [choice for name in re.findall(r"\w+", annotation) for choice in _enum_choices(name)]
     if choices and isinstance(value, str) and value not in choices:
         near = nearest(value, choices)
-        listed = ", ".join(choices[:_LISTED]) + (", …" if len(choices) > _LISTED else "")
-        return f"expected one of {listed}, got {told(value)}" + (f"; did you mean {near}?" if near else "")
+        return f"expected one of {listed(choices)}, got {told(value)}" + (f"; did you mean {near}?" if near else "")
     if key in _ONLY and value != _ONLY[key][0]:
         only, why = _ONLY[key]
         return f"expected {told(only)}, got {told(value)}. {why}"

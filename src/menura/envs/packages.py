@@ -8,9 +8,7 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from menura.errors import EnvironmentFailure, did_you_mean
-
-_LISTED = 20  # names, at most, that a message lists
+from menura.errors import EnvironmentFailure, did_you_mean, listed
 
 
 def load_package(module: str, env: str, how: str) -> Any:
@@ -44,9 +42,10 @@ def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def known(what: str, given: str, names: Iterable[str]) -> str:
-    """`given`, which is one of `names`; EnvironmentFailure names the nearest otherwise."""
+    """`given`, which is one of `names`; EnvironmentFailure names the nearest, and some of them, otherwise."""
     names = tuple(names)
     if given not in names:
-        few = f" {', '.join(names)}" if len(names) <= _LISTED else f" {len(names)} names"
-        raise EnvironmentFailure(f"{what}: expected one of{few}, got {given!r}{did_you_mean(given, names) or '.'}")
+        raise EnvironmentFailure(
+            f"{what}: expected one of {listed(names)}, got {given!r}{did_you_mean(given, names) or '.'}"
+        )
     return given
