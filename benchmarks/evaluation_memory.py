@@ -1,8 +1,7 @@
 """Memory of an evaluation, this process and its workers, over many episodes.
 
 Prints one JSON line. `ratio` is memory at the end / at the beginning; `growth_mib` is what was added between the first
-tenth of the episodes and the last: flat means
-less than `target_mib`.
+tenth of the episodes and the last: flat means less than `target_mib`.
 
     python benchmarks/evaluation_memory.py [--episodes 1000] [--env metaworld] [--steps 20] [--camera]
 """

@@ -1,8 +1,7 @@
 """What a session adds to a policy's own answer, per step of an episode, batch 1.
 
-Prints one JSON line; `ratio` is the overhead as a share of 100 µs. The policy answers at once, so that what is left is
-the session's: history, queue, the rows'
-bookkeeping, and, with `normalizer_us`, the processor (normalizing, checks, physical units).
+Prints one JSON line; `ratio` is the overhead as a share of 100 µs: history, queue, the rows' bookkeeping (`session_us`,
+of a policy that answers at once), and the processor: normalizing, checks, physical units (`normalizer_us`).
 
     python benchmarks/session.py [--steps 4000]
 """

@@ -71,8 +71,13 @@ def show(table: ComparisonTable, console: Console | None = None) -> None:
     (console or Console()).print(Group(*parts))
 
 
-def write(directory: Path, table: ComparisonTable, policies: Mapping[str, Sequence[Mapping[str, Results]]],
-          paths: Mapping[str, Sequence[Path]], command: str | None = None) -> list[Path]:  # fmt: skip
+def write(
+    directory: Path,
+    table: ComparisonTable,
+    policies: Mapping[str, Sequence[Mapping[str, Results]]],
+    paths: Mapping[str, Sequence[Path]],
+    command: str | None = None,
+) -> list[Path]:
     """Writes the JSON, the Markdown and the page; the page shows videos of the first training of each policy."""
     directory.mkdir(parents=True, exist_ok=True)
     files = [directory / name for name in FILES]
@@ -112,43 +117,54 @@ def _rate(rate: Rate | None) -> str:
     return "" if rate is None else f"{100 * rate.value:.0f} %"
 
 
-def _page(directory: Path, table: ComparisonTable, policies: Mapping[str, Sequence[Mapping[str, Results]]],
-          paths: Mapping[str, Sequence[Path]], command: str | None) -> str:  # fmt: skip
-    names = list(table.policies)
-    tasks = []
-    for task in table.tasks:
-        first = {name: policies[name][0][task] for name in names}
-        videos = {
-            name: episode_videos(results, _directory(paths[name][0], task), directory)
-            for name, results in first.items()
-        }
-        by_seed = {name: {e.seed: e for e in results.episodes} for name, results in first.items()}
-        tasks.append({
-            "name": task,
-            "rates": [(name, table.rates[name][task]) for name in names],
-            "rows": [row for row in table.rows if row.task == task],
-            "seeds": [
-                {
-                    "seed": seed,
-                    "shares": [shares[name] for name in names],
-                    "videos": [videos[name].get(by_seed[name][seed].index) for name in names],
-                }
-                for seed, shares in table.outcomes[task].items()
-            ],
-            "filmed": any(videos.values()),
-            "measures": _measures(first),
-            "protocol": [(key, text_of(value)) for key, value in flatten(first[names[0]].protocol).items()],
-            "fingerprint": first[names[0]].fingerprint,
-        })  # fmt: skip
+def _page(
+    directory: Path,
+    table: ComparisonTable,
+    policies: Mapping[str, Sequence[Mapping[str, Results]]],
+    paths: Mapping[str, Sequence[Path]],
+    command: str | None,
+) -> str:
+    first = {name: trainings[0] for name, trainings in policies.items()}
+    places = {name: paths[name][0] for name in policies}
     return render(
         "comparison.html.jinja",
-        title=" against ".join(names),
+        title=" against ".join(table.policies),
         table=table,
-        names=names,
-        tasks=tasks,
+        names=list(table.policies),
+        tasks=[
+            _task(table, task, {name: tasks[task] for name, tasks in first.items()}, places, directory)
+            for task in table.tasks
+        ],
         command=command,
         version=menura.__version__,
     )
+
+
+def _task(
+    table: ComparisonTable, task: str, results: Mapping[str, Results], places: Mapping[str, Path], page_directory: Path
+) -> dict[str, Any]:
+    """What the page shows of a task: of each policy the first training's videos, measures and protocol."""
+    names = list(table.policies)
+    videos = {name: episode_videos(results[name], _directory(places[name], task), page_directory) for name in names}
+    index = {name: {episode.seed: episode.index for episode in results[name].episodes} for name in names}
+    protocol = results[names[0]].protocol
+    return {
+        "name": task,
+        "rates": [(name, table.rates[name][task]) for name in names],
+        "rows": [row for row in table.rows if row.task == task],
+        "seeds": [
+            {
+                "seed": seed,
+                "shares": [shares[name] for name in names],
+                "videos": [videos[name].get(index[name][seed]) for name in names],
+            }
+            for seed, shares in table.outcomes[task].items()
+        ],
+        "filmed": any(videos.values()),
+        "measures": _measures(results),
+        "protocol": [(key, text_of(value)) for key, value in flatten(protocol).items()],
+        "fingerprint": results[names[0]].fingerprint,
+    }
 
 
 def _measures(results: Mapping[str, Results]) -> list[tuple[str, list[float | None]]]:

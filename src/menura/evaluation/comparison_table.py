@@ -275,9 +275,18 @@ def _row(
     wanted = effect if effect is not None else abs(found.difference)
     needed = sample_size(wanted, max(discordance, wanted), level) if wanted > 0 else None
     return Row(
-        task, a, b, trainings, found.pairs, found.difference, found.interval, found.p_value, found.detectable, needed,
-        "sequential" if found.sequential else "exact McNemar",
-    )  # fmt: skip
+        task=task,
+        name_a=a,
+        name_b=b,
+        trainings=trainings,
+        pairs=found.pairs,
+        difference=found.difference,
+        interval=found.interval,
+        p_value=found.p_value,
+        detectable=found.detectable,
+        needed=needed,
+        method="sequential" if found.sequential else "exact McNemar",
+    )
 
 
 def _overall(rows: Sequence[Row], flags: Mapping[str, _Task], level: float) -> Row:
@@ -296,9 +305,18 @@ def _overall(rows: Sequence[Row], flags: Mapping[str, _Task], level: float) -> R
     only_a = sum(int((of_a & ~of_b).sum()) for of_a, of_b in solved)
     only_b = sum(int((of_b & ~of_a).sum()) for of_a, of_b in solved)
     return Row(
-        name, a, b, (1, 1), pairs, difference, (difference - below, difference + above), mcnemar_exact(only_a, only_b),
-        minimal_detectable_effect(pairs, (only_a + only_b) / pairs, level), None, "exact McNemar",
-    )  # fmt: skip
+        task=name,
+        name_a=a,
+        name_b=b,
+        trainings=(1, 1),
+        pairs=pairs,
+        difference=difference,
+        interval=(difference - below, difference + above),
+        p_value=mcnemar_exact(only_a, only_b),
+        detectable=minimal_detectable_effect(pairs, (only_a + only_b) / pairs, level),
+        needed=None,
+        method="exact McNemar",
+    )
 
 
 def _bootstrapped(
@@ -307,9 +325,18 @@ def _bootstrapped(
     found = hierarchical_bootstrap(of_a, of_b, level=level)
     power = student_quantile(0.5 + level / 2, found.freedom) + student_quantile(0.8, found.freedom)
     return Row(
-        task, a, b, (len(of_a[0]), len(of_b[0])), pairs, found.difference, found.interval, found.p_value,
-        min(1.0, power * found.error), None, "hierarchical bootstrap",
-    )  # fmt: skip
+        task=task,
+        name_a=a,
+        name_b=b,
+        trainings=(len(of_a[0]), len(of_b[0])),
+        pairs=pairs,
+        difference=found.difference,
+        interval=found.interval,
+        p_value=found.p_value,
+        detectable=min(1.0, power * found.error),
+        needed=None,
+        method="hierarchical bootstrap",
+    )
 
 
 def _judged(rows: Sequence[Row], level: float) -> tuple[Row, ...]:

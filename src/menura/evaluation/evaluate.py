@@ -114,6 +114,7 @@ def evaluate(
     rule = stopping_rule(until_ci, Results.load(against) if isinstance(against, (str, Path)) else against)
     episodes = _or(episodes, config.episodes if rule is None else rule.most)
     seed = _or(seed, config.seed if rule is None else _or(rule.first_seed, config.seed))
+    num_envs, num_workers = _or(num_envs, config.num_envs), _or(num_workers, config.num_workers)
     with ExitStack() as stack:
         alone = shared or stack.enter_context(Shared(EpisodeTable(progress)))
         stack.enter_context(_telling_how_to_go_on(output_dir))
@@ -122,8 +123,8 @@ def evaluate(
             asked.env,
             episodes=episodes,
             seed=seed,
-            num_envs=_or(num_envs, config.num_envs),
-            num_workers=_or(num_workers, config.num_workers),
+            num_envs=num_envs,
+            num_workers=num_workers,
             output_dir=output_dir,
             videos=_or(videos, config.videos),
             video_fps=_or(video_fps, config.video_fps),
@@ -140,9 +141,9 @@ def evaluate(
             title=alone.title,
             pool=alone.pool(
                 asked.env,
-                num_envs=_or(num_envs, config.num_envs),
+                num_envs=num_envs,
                 episodes=episodes,
-                num_workers=_or(num_workers, config.num_workers),
+                num_workers=num_workers,
                 project=project,
                 ray=ray,
             ),

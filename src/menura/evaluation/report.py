@@ -14,7 +14,7 @@ from menura.evaluation.compare import compare
 from menura.evaluation.page import duration, episode_videos, render, text_of
 from menura.evaluation.protocol import flatten
 from menura.evaluation.results import Results
-from menura.evaluation.robustness import sentence
+from menura.evaluation.robustness import cost, sentence
 from menura.files import read_json, write_text
 
 
@@ -145,7 +145,7 @@ def _perturbed(results: Results, name: str) -> dict[str, Any]:
     arm = results.perturbed[name]
     told: dict[str, Any] = {**_rate(name, arm), "difference": None, "interval": None}
     if arm.episodes and results.episodes:
-        found = compare(arm, results, allow_different_protocols=True)
+        found = cost(results, name)
         told.update(difference=found.difference, interval=found.interval, verdict=found.verdict)
     return told
 

@@ -69,7 +69,7 @@ def cost(results: Results, name: str) -> Comparison:
 
 
 def sentence(results: Results, name: str) -> str:
-    """`noise=0.05 changes the success rate by -12 points [-20, -4]: worse.`"""
+    """`noise=0.05: the success rate changes by -12 points [-20, -4] on the same 50 seeds: worse (…).`"""
     found = cost(results, name)
     low, high = (round(100 * bound) for bound in found.interval)
     return (
