@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -14,11 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from menura.checkpoint import save_checkpoint
+from menura.checkpoint.golden import GOLDEN_FILE
+from menura.checkpoint.manifest import MANIFEST_FILE, digest, hash_files
 from menura.errors import CheckpointError, MenuraError
+from menura.meta_policy import MetaPolicy
 from menura.serving import codec
+from menura.serving.client import Client
 from menura.serving.run import serve
 
 GOOD = codec.pack({"state": np.zeros(3, np.float32)})
@@ -40,15 +48,15 @@ async def started(self):
     return listening
 
 server.PolicyServer.start = started
-run.serve("toy", port=0)
+run.serve("toy", port=int(sys.argv[3]))
 """
 
 
 @contextmanager
-def running(how: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(how: str, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address."""
     conftest = Path(__file__).with_name("conftest.py")
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, conftest, how], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, conftest, how, port], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         told = ""
@@ -99,6 +107,37 @@ def test_told_twice_it_ends_at_once(number: int) -> None:
         process.send_signal(number)
         assert process.wait(10) == 128 + number
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.slow
+def test_a_client_finds_the_server_again_that_was_killed() -> None:
+    with running("free") as (process, address), Client(address, timeout_s=120, reconnect_s=120) as client:
+        client.infer({"state": np.zeros(3, np.float32)})
+        process.kill()
+        process.wait()
+        session = client.metadata["session"]
+        with running("free", address.rpartition(":")[2]):
+            assert client.infer({"state": np.zeros(3, np.float32)})["actions"].shape == (4, 2)
+        assert client.reconnects == 1
+        assert client.metadata["session"] != session
+
+
+def test_a_checkpoint_that_answers_otherwise_is_not_served(meta: MetaPolicy, tmp_path: Path) -> None:
+    """Its golden answers are whole, and so are their hashes, but they are not what its weights answer."""
+    parts = {"policy": meta.policy, "processor": meta.processor, "features": meta.features}
+    observation = {"state": np.zeros((2, 3), np.float32), "task": ["go"] * 2}
+    save_checkpoint(tmp_path / "run", **parts, task=None, datasets={"toy": "f" * 64}, seed=0, golden=observation)
+    golden = tmp_path / "run" / GOLDEN_FILE
+    with safe_open(golden, "pt") as file:
+        said = file.metadata()
+    tensors = load_file(golden)
+    save_file({**tensors, "outputs": tensors["outputs"] + 0.1}, golden, said)
+    manifest = json.loads((tmp_path / "run" / MANIFEST_FILE).read_text())
+    manifest["files"] = hash_files(tmp_path / "run")
+    manifest["digest"] = digest(manifest)
+    (tmp_path / "run" / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"expected the answers it gave when it was saved, but model outputs"):
+        serve(tmp_path / "run", port=0)
 
 
 def test_what_is_wrong_is_said_before_the_checkpoint_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

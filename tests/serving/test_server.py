@@ -190,6 +190,25 @@ def test_a_wrong_observation_is_an_error_to_its_sender_alone(meta: MetaPolicy) -
         np.testing.assert_array_equal(codec.unpack(other.recv())["actions"], expected(meta))
 
 
+def test_nobody_is_let_in_before_the_policy_is_warm(gated: Any) -> None:
+    meta, policy = gated
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        policy.close_gate()
+        starting = asyncio.create_task(PolicyServer(meta, port=port).start())
+        await loop.run_in_executor(None, policy.asked.acquire)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        policy.gate.set()
+        async with await starting:
+            socket.create_connection(("127.0.0.1", port)).close()
+
+    asyncio.run(scenario())
+
+
 # while the policy computes
 
 

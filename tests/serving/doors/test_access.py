@@ -49,10 +49,18 @@ def test_a_key_is_one_word(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("  secret\n")
     assert read_key(file) == "secret"
-    for content in (b"", b"two words", "schlüssel".encode(), b"\xff\xfe"):
+    for content, got in (
+        (b"", "an empty file"),
+        (b" \n\n", "an empty file"),
+        (b"two words", "2 words"),
+        ("schlüssel".encode(), "other characters"),
+        (b"\xff\xfe", "no text"),
+    ):
         file.write_bytes(content)
-        with pytest.raises(AccessError, match="expected"):
+        with pytest.raises(AccessError, match=f"expected .*, got {got}"):
             read_key(file)
+    with pytest.raises(AccessError, match="Is a directory"):
+        read_key(tmp_path)
     with pytest.raises(AccessError, match="No such file"):
         read_key(tmp_path / "none")
     with pytest.raises(AccessError, match="an empty one"):

@@ -85,7 +85,8 @@ def read_key(path: str | Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "no text"
         raise AccessError(f"{path}: expected a file with the key, got {reason}. Write one word into it.") from error
     if len(words) != 1 or not words[0].isascii():
-        raise AccessError(f"{path}: expected one word of ASCII, the key, got {len(words)} words. Write one into it.")
+        got = "other characters" if len(words) == 1 else f"{len(words)} words" if words else "an empty file"
+        raise AccessError(f"{path}: expected one word of ASCII, the key, got {got}. Write one into it.")
     return words[0]
 
 
