@@ -207,6 +207,17 @@ def test_maniskill(standins: Path) -> None:
         made("ManiSkill", task="PickCubes-v1")
 
 
+def test_maniskill_says_that_it_lacks_a_vulkan_device(standins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = importlib.import_module("mani_skill.envs").PickCube
+
+    def without_device(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("failed to find a rendering device")
+
+    monkeypatch.setattr(sim, "__init__", without_device)
+    with pytest.raises(EnvironmentFailure, match=r"expected a Vulkan device, .* got: failed to find .* lavapipe 24\.3"):
+        made("ManiSkill")
+
+
 def test_simpler(standins: Path) -> None:
     env = made("SimplerEnv", max_episode_steps=4)
     assert_sound(env)

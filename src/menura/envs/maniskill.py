@@ -29,6 +29,8 @@ _INSTALL = (
     "Run `pip install mani-skill`, where a Vulkan device is (a GPU's driver, or Mesa's lavapipe 24.3 or later); beside "
     "packages it disagrees with, in an environment of its own that the YAML names: `python: maniskill/bin/python`."
 )
+# How SAPIEN, which draws, says that no Vulkan device is there, or none that can do what it needs (its issues 194, 195).
+_NO_VULKAN = ("failed to find a rendering device", "vk::")
 TASKS = (
     *("PickCube-v1", "PushCube-v1", "PullCube-v1", "StackCube-v1", "PegInsertionSide-v1", "PlugCharger-v1"),
     *("LiftPegUpright-v1", "PokeCube-v1", "RollBall-v1", "PlaceSphere-v1", "PushT-v1", "TurnFaucet-v1"),
@@ -135,13 +137,16 @@ def _make(task: str, control_mode: str, cameras: Mapping[str, tuple[int, int]]) 
     for height, width in sizes:
         further["sensor_configs"] = {"height": height, "width": width}
     known("ManiSkillEnv.task", task, [id for id in gymnasium.registry if "/" not in id])
-    env = gymnasium.make(
-        task,
-        obs_mode="state_dict",
-        control_mode=control_mode,
-        render_mode="rgb_array",
-        **further,
-    )
+    further |= {"obs_mode": "state_dict", "control_mode": control_mode, "render_mode": "rgb_array"}
+    try:
+        env = gymnasium.make(task, **further)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _NO_VULKAN):
+            raise
+        raise EnvironmentFailure(
+            f"ManiSkillEnv: expected a Vulkan device, which it needs without any camera too, got: {error}. "
+            "Install a GPU's driver, or Mesa's lavapipe 24.3 or later."
+        ) from error
     lacking = [name for name in cameras if name not in env.unwrapped.scene.sensors]  # type: ignore[attr-defined]
     if lacking:
         sensors_there = ", ".join(env.unwrapped.scene.sensors)  # type: ignore[attr-defined]
