@@ -12,7 +12,7 @@ from menura.policies.check import check_policy
 from menura.policies.common.keypoint_encoder import center_crop, random_crop
 from menura.policies.contract import Needs
 from menura.policies.diffusion.configuration_diffusion import DiffusionPolicyConfig
-from menura.policies.diffusion.modeling_diffusion import DiffusionPolicy, repeated_edges
+from menura.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
 SMALL = {"unet_widths": [16, 32], "unet_kernel_size": 3, "unet_time_dim": 16, "chunk_size": 8, "n_action_steps": 4}
 TRANSFORMER = {"denoiser": "transformer", "hidden_size": 32, "n_layers": 2, "n_heads": 2, "dropout": 0.1}
@@ -99,14 +99,6 @@ def test_guesses_are_clipped_to_what_was_seen_in_training():
     assert policy.action_bound.tolist() == [1, 1, 1], "what is only evaluated is not learnt"
     policy.train()(**observation(policy), actions=actions, is_pad=is_pad)
     assert policy.action_bound.tolist() == [1, 2.5, 4]
-
-
-def test_steps_outside_the_episode_are_read_as_the_nearest_inside():
-    actions = torch.arange(6.0).reshape(1, 6, 1).repeat(2, 1, 1)
-    is_pad = torch.tensor([[True, False, False, True, True, True], [True] * 6])
-    repeated = repeated_edges(actions, is_pad)[..., 0]
-    assert repeated[0].tolist() == [1, 1, 2, 2, 2, 2]
-    assert torch.isfinite(repeated[1]).all()
 
 
 def test_images_are_cropped_at_random_in_training_and_in_the_centre_when_acting():

@@ -17,7 +17,6 @@ from transformers import (
 )
 
 import menura.policies
-from menura.policies.common.flow_vla import _last_repeated
 from menura.policies.contract import build_policy
 from menura.policies.pi0.modeling_pi0 import PI0Policy
 from menura.policies.pi05.modeling_pi05 import PI05Policy
@@ -232,9 +231,3 @@ def test_what_is_missing_is_named(make, name):
 def test_wider_actions_than_the_weights_have_are_refused(name):
     with pytest.raises(ValueError, match="max_action_dim = 32"):
         CLASSES[name].config_class(action_dim=33)
-
-
-def test_padded_steps_repeat_the_last_that_counts():
-    actions = torch.arange(8.0).reshape(2, 4, 1)
-    is_pad = torch.tensor([[False, False, True, True], [False] * 4])
-    assert _last_repeated(actions, is_pad)[..., 0].tolist() == [[0, 1, 1, 1], [4, 5, 6, 7]]

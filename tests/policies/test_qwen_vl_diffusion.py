@@ -167,6 +167,19 @@ def test_everything_observed_matters(head):
         assert not torch.allclose(changed, answer, rtol=1e-4, atol=1e-6), key
 
 
+def test_guesses_are_clipped_to_what_was_seen_in_training():
+    """As those from almost pure noise would run away."""
+    policy = moved(make(head="diffusion", n_inference_steps=50))  # as many as in training
+    with torch.no_grad():
+        policy.head.unet.output.bias += 5.0  # wrong about all noise
+    answer = policy.select_action(observe(), noise=torch.randn(2, CHUNK, ACTION))
+    assert float(answer.abs().max()) <= 1
+    actions = torch.randn(2, CHUNK, ACTION).clamp(-1, 1)
+    actions[..., 1] = 2.5
+    policy.train()(**observe(), actions=actions)
+    assert policy.head.action_bound.tolist() == [1, 2.5, 1]
+
+
 @every_head
 def test_what_is_not_there_does_not_matter(head):
     policy = moved(make(head=head))

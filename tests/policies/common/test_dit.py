@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from menura.policies.common.dit import DiT
-from menura.policies.common.padding import repeat_nearest
 from menura.policies.common.sinusoidal import sinusoidal
 
 WIDTH, HEADS, TIME, CONDITION = 8, 2, 4, 6
@@ -90,12 +89,3 @@ def test_at_first_every_block_lets_its_input_through_and_nothing_is_said():
     sample = torch.randn(2, 4, 3)
     said = model(sample, torch.rand(2), model.constants(torch.randn(2, CONDITION)))
     assert torch.equal(said, torch.zeros_like(sample))
-
-
-def test_padding_is_the_nearest_step_that_is_none():
-    actions = torch.arange(10.0).reshape(2, 5, 1)
-    is_pad = torch.tensor([[0, 0, 0, 1, 1], [1, 0, 0, 0, 1]], dtype=torch.bool)
-    nearest = repeat_nearest(actions, is_pad)[..., 0]
-    assert nearest.tolist() == [[0, 1, 2, 2, 2], [6, 6, 7, 8, 8]]
-    assert repeat_nearest(actions, None) is actions
-    assert torch.equal(repeat_nearest(actions, torch.ones(2, 5, dtype=torch.bool)), actions)

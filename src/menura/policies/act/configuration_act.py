@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from ..common.resnet import check_resnet
+from ..common.resnet import check_resnet, independent_norm
 
 
 class ACTPolicyConfig(PretrainedConfig):
@@ -100,10 +100,7 @@ class ACTPolicyConfig(PretrainedConfig):
             raise ValueError(f"expected env_state_dim in 0 … state_dim = {state_dim}, got {env_state_dim}")
         if activation not in ("relu", "gelu"):
             raise ValueError(f"expected activation to be relu or gelu, got {activation!r}")
-        if backbone_norm is None:
-            backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
-        if backbone_norm not in ("group", "frozen_batch"):  # rows of a batch do not influence one another
-            raise ValueError(f"expected backbone_norm to be group or frozen_batch, got {backbone_norm!r}")
+        backbone_norm = independent_norm(backbone_norm, pretrained_backbone)
         check_resnet(
             backbone_widths, backbone_depths, backbone_norm, pretrained_backbone, backbone_block, backbone_dilated
         )

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ..common.learned import vectors
 from ..common.losses import masked_l1
+from ..common.optim_groups import part_at_rate
 from ..common.resnet import ResNetBackbone
 from .configuration_act import ACTPolicyConfig
 from .transformer_act import DecoderLayer, EncoderLayer, sine_positions, sine_positions_2d
@@ -96,16 +97,9 @@ class ACTPolicy(PreTrainedModel):
 
     def get_optim_groups(self, training_args: Any) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer: the backbone learns at `backbone_learning_rate`."""
-        backbone = [] if self.backbone is None else [p for p in self.backbone.parameters() if p.requires_grad]
-        of_backbone = {id(parameter) for parameter in backbone}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in of_backbone]
-        decay = training_args.weight_decay
-        groups = [{"params": rest, "lr": training_args.learning_rate, "weight_decay": decay}]
-        if backbone:
-            rate = self.config.backbone_learning_rate
-            rate = training_args.learning_rate if rate is None else rate
-            groups.append({"params": backbone, "lr": rate, "weight_decay": decay})
-        return groups
+        rate = self.config.backbone_learning_rate
+        rate = training_args.learning_rate if rate is None else rate
+        return part_at_rate(self, self.backbone, rate, training_args)
 
     @torch.no_grad()
     def select_action(self, obs_dict: dict[str, Any]) -> Tensor:

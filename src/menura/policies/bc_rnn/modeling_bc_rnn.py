@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from ..common.keypoint_encoder import KeypointEncoder
 from ..common.noise import draw_noise
+from ..common.observed import camera_steps, given_images, state_steps
 from ..common.resnet import ResNetBackbone
 from .configuration_bc_rnn import BCRNNPolicyConfig
 from .mixture_bc_rnn import Mixture, MixtureHead
@@ -111,18 +112,11 @@ class BCRNNPolicy(PreTrainedModel):
         """(B, O, F): the state and every camera's features, side by side."""
         parts: list[Tensor] = []
         if self.config.state_dim:
-            if state is None:
-                raise ValueError(f"BCRNNPolicy: expected a state of width {self.config.state_dim}, got none.")
-            states = state.reshape(len(state), self.config.n_obs_steps, -1)
-            parts.append(states if state_mask is None else states * state_mask[:, None])
+            parts.append(state_steps(state, state_mask, self.config.state_dim, "BCRNNPolicy"))
         if self.image_encoder is not None:
-            if image is None:
-                raise ValueError(f"BCRNNPolicy: expected images of {self.config.camera_names}, got none.")
+            image = given_images(image, self.config.camera_names, "BCRNNPolicy")
             features = self.image_encoder(image.flatten(0, -4))  # all steps and cameras in one batch
-            features = features.reshape(len(image), self.config.n_obs_steps, self.n_cameras, -1)
-            if image_mask is not None:
-                features = features * image_mask[:, None, :, None]
-            parts.append(features.flatten(2))
+            parts.append(camera_steps(features, image_mask, len(image), self.n_cameras).flatten(2))
         return torch.cat(parts, dim=-1)
 
     def _unroll(self, observed: Tensor, is_pad: Tensor | None) -> Tensor:

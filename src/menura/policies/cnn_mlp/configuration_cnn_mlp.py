@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from ..common.resnet import check_resnet
+from ..common.resnet import check_resnet, independent_norm
 
 ENCODERS = ("small", "resnet")
 
@@ -62,10 +62,7 @@ class CNNMLPPolicyConfig(PretrainedConfig):
             raise ValueError(f"expected encoder to be one of {', '.join(ENCODERS)}, got {encoder!r}")
         if pretrained_backbone is not None and encoder == "small":
             raise ValueError("expected encoder: resnet with a pretrained_backbone, got encoder: small, which has none")
-        if backbone_norm is None:
-            backbone_norm = "group" if pretrained_backbone is None else "frozen_batch"
-        if backbone_norm not in ("group", "frozen_batch"):  # rows of a batch do not influence one another
-            raise ValueError(f"expected backbone_norm to be group or frozen_batch, got {backbone_norm!r}")
+        backbone_norm = independent_norm(backbone_norm, pretrained_backbone)
         check_resnet(backbone_widths, backbone_depths, backbone_norm, pretrained_backbone)
         if hidden_size < 1:
             raise ValueError(f"expected hidden_size of at least 1, got {hidden_size}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.losses import masked_l1
+from ..common.observed import camera_steps, given_images, state_steps
 from ..common.resnet import ResNetBackbone
 from ..common.spatial_softmax import SpatialSoftmax, spatial_softmax
 from .configuration_cnn_mlp import CNNMLPPolicyConfig
@@ -77,18 +78,11 @@ class CNNMLPPolicy(PreTrainedModel):
         """(B, [O,] D) and (B, [O,] K, 3, H, W), and what of them is there (B, D) and (B, K), -> (B, T, A)."""
         parts: list[Tensor] = []
         if self.encoder is not None:
-            if image is None:
-                raise ValueError(f"CNNMLPPolicy: expected images of {self.config.camera_names}, got none.")
+            image = given_images(image, self.config.camera_names, "CNNMLPPolicy")
             points = self.encoder(image.flatten(0, -4))  # (B·O·K, 3, H, W) -> (B·O·K, 2C)
-            points = points.reshape(len(image), -1, self.n_cameras, points.shape[-1])  # (B, O, K, 2C)
-            if image_mask is not None:
-                points = points * image_mask[:, None, :, None]
-            parts.append(points.flatten(1))
+            parts.append(camera_steps(points, image_mask, len(image), self.n_cameras).flatten(1))
         if self.config.state_dim:
-            if state is None:
-                raise ValueError(f"CNNMLPPolicy: expected a state of width {self.config.state_dim}, got none.")
-            steps = state.reshape(len(state), -1, self.config.state_dim)  # (B, O, D)
-            parts.append((steps if state_mask is None else steps * state_mask[:, None]).flatten(1))
+            parts.append(state_steps(state, state_mask, self.config.state_dim, "CNNMLPPolicy").flatten(1))
         flat: Tensor = self.head(torch.cat(parts, dim=1))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)
 

@@ -29,6 +29,16 @@ LEAST_VARIANCE = 1e-20
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
+@torch.no_grad()
+def widen_bound(bound: Tensor, clean: Tensor) -> None:
+    """Let `bound` (A,) grow, in place, to the largest absolute values of the chunks (B, T, A) of a training.
+
+    Guesses of a chunk are clipped to it when acting: those from almost pure noise would run away, and how large
+    normalized actions are depends on the data and on how it is normalized.
+    """
+    bound.copy_(torch.maximum(bound, clean.abs().amax(dim=(0, 1))))
+
+
 @dataclass(frozen=True)
 class Step:
     """One step back, from `time` to the time before it: the share of signal and noise before and after."""

@@ -19,6 +19,7 @@ from .guidance import Guidance
 from .language import TextPolicy
 from .losses import masked_mse
 from .noise import draw_noise
+from .padding import repeat_nearest
 
 
 class FlowVLAPolicy(TextPolicy):
@@ -77,8 +78,7 @@ class FlowVLAPolicy(TextPolicy):
         obs = {"task": task, "state": state, "image": image, "state_mask": state_mask, "image_mask": image_mask}
         if actions is None:
             return self.select_action(obs)
-        if is_pad is not None:
-            actions = _last_repeated(actions, is_pad)
+        actions = repeat_nearest(actions, is_pad)
         if action_mask is not None:
             actions = actions * action_mask[:, None]
         data = pad(actions.float(), (0, self.config.max_action_dim - actions.shape[-1]))
@@ -154,10 +154,3 @@ class FlowVLAPolicy(TextPolicy):
             self._to_freeze = False
             freeze(self.frozen_parts())
         return self
-
-
-def _last_repeated(actions: Tensor, is_pad: Tensor) -> Tensor:
-    """(B, T, A) with the last step that counts in place of those after it, whatever they hold."""
-    steps = torch.arange(actions.shape[1], device=actions.device)
-    last = torch.where(is_pad, 0, steps).cummax(dim=1).values
-    return actions.gather(1, last[..., None].expand_as(actions))

@@ -95,6 +95,19 @@ def check_resnet(
         raise ValueError("expected backbone_dilated with bottleneck blocks alone, got basic ones")
 
 
+def independent_norm(norm: str | None, pretrained: str | None) -> str:
+    """A norm with which no row of a batch influences another; of None, the one that fits the weights.
+
+    Raises:
+        ValueError: another norm, in the words of a policy's config.
+    """
+    if norm is None:
+        return "group" if pretrained is None else "frozen_batch"
+    if norm not in ("group", "frozen_batch"):
+        raise ValueError(f"expected backbone_norm to be group or frozen_batch, got {norm!r}")
+    return norm
+
+
 def _dilate(stage: nn.Module) -> None:
     """No stride in the first block, 3 × 3 convolutions dilated by 2 in the others: DETR's DC5 (arXiv 2005.12872)."""
     for index, block in enumerate(stage.layers):  # type: ignore[arg-type]

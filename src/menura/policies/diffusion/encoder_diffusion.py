@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.keypoint_encoder import KeypointEncoder
+from ..common.observed import camera_steps, given_images, state_steps
 from ..common.resnet import ResNetBackbone
 from .configuration_diffusion import DiffusionPolicyConfig
 
@@ -21,6 +22,7 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         self.state_dim = config.state_dim
         self.robot_dim = config.state_dim - config.env_state_dim
+        self.camera_names = config.camera_names
         self.n_cameras = len(config.camera_names or ())
         # One a camera, or one for all.
         self.cameras = nn.ModuleList(
@@ -34,19 +36,12 @@ class ObservationEncoder(nn.Module):
         """What `state_mask` (B, D) and `image_mask` (B, K) lack is read as 0."""
         parts: list[Tensor] = []
         if self.state_dim:
-            if state is None:
-                raise ValueError(f"DiffusionPolicy: expected a state of width {self.state_dim}, got none.")
-            steps = state.reshape(len(state), -1, self.state_dim)  # (B, O, D)
-            if state_mask is not None:
-                steps = steps * state_mask[:, None]
+            steps = state_steps(state, state_mask, self.state_dim, "DiffusionPolicy")
             parts = [steps[..., : self.robot_dim], steps[..., self.robot_dim :]]
         if self.n_cameras:
-            if image is None:
-                raise ValueError(f"DiffusionPolicy: expected images of {self.n_cameras} cameras, got none.")
+            image = given_images(image, self.camera_names, "DiffusionPolicy")
             features = self._encode(image.reshape(len(image), -1, *image.shape[-4:]))  # (B, O, K, 2P)
-            if image_mask is not None:
-                features = features * image_mask[:, None, :, None]
-            parts.insert(1, features.flatten(2))
+            parts.insert(1, camera_steps(features, image_mask, len(image), self.n_cameras).flatten(2))
         return torch.cat(parts, dim=-1)
 
     def _encode(self, image: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..common.diffusion import DiffusionProcess
+from ..common.diffusion import DiffusionProcess, widen_bound
 from ..common.guidance import Guidance
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.padding import repeat_nearest
 from ..common.unet import ConditionalUNet
 from .configuration_diffusion import DiffusionPolicyConfig
 from .encoder_diffusion import ObservationEncoder
@@ -113,11 +114,11 @@ class DiffusionPolicy(PreTrainedModel):
         }
         if actions is None:
             return self.select_action(observation)
-        clean = repeated_edges(actions.float(), is_pad)
+        clean = repeat_nearest(actions.float(), is_pad)
         if action_mask is not None:
             clean = clean * action_mask[:, None]
         if self.training:
-            self._widen_bound(clean)
+            widen_bound(self.action_bound, clean)
         noise = torch.randn_like(clean)
         time = self.process.draw_times(len(clean), clean.device)
         predicted = self.denoise(self.process.add_noise(clean, noise, time), time, self.condition(observation))
@@ -182,18 +183,3 @@ class DiffusionPolicy(PreTrainedModel):
             sample = sample * condition.action_mask
         predicted: Tensor = self.denoiser(sample, time, condition.constants)
         return predicted
-
-    @torch.no_grad()
-    def _widen_bound(self, clean: Tensor) -> None:
-        self.action_bound.copy_(torch.maximum(self.action_bound, clean.abs().amax(dim=(0, 1))))
-
-
-def repeated_edges(actions: Tensor, is_pad: Tensor | None) -> Tensor:
-    """The chunk (B, T, A) with the steps outside the episode as the nearest inside: the first, or the last."""
-    if is_pad is None:
-        return actions
-    steps = torch.arange(actions.shape[1], device=actions.device)
-    inside = (~is_pad).int()
-    first, last = inside.argmax(dim=1), len(steps) - 1 - inside.flip(1).argmax(dim=1)  # (B,)
-    nearest = steps.clamp(first[:, None], last[:, None])  # (B, T)
-    return actions.gather(1, nearest[..., None].expand_as(actions))

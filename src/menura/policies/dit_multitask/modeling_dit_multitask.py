@@ -26,6 +26,8 @@ from ..common.keypoint_encoder import center_crop, random_crop
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.observed import camera_steps, given_images, state_steps
+from ..common.optim_groups import part_at_rate
 from ..common.padding import repeat_nearest
 from ..common.text_encoder import FrozenTextEncoder
 from ..common.vision import VisionBackbone
@@ -135,15 +137,8 @@ class DiTMultitaskPolicy(TextPolicy):
 
     def get_optim_groups(self, training_args: Any) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer: the vision model learns at `vision_learning_rate_factor`."""
-        vision = [] if self.vision is None else [p for p in self.vision.parameters() if p.requires_grad]
-        of_vision = {id(parameter) for parameter in vision}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in of_vision]
-        rate, decay = training_args.learning_rate, training_args.weight_decay
-        groups = [{"params": rest, "lr": rate, "weight_decay": decay}]
-        if vision:
-            slower = self.config.vision_learning_rate_factor * rate
-            groups.append({"params": vision, "lr": slower, "weight_decay": decay})
-        return groups
+        rate = self.config.vision_learning_rate_factor * training_args.learning_rate
+        return part_at_rate(self, self.vision, rate, training_args)
 
     @torch.no_grad()
     def select_action(
@@ -186,17 +181,19 @@ class DiTMultitaskPolicy(TextPolicy):
         n_steps = self.config.n_obs_steps
         parts: list[Tensor] = []
         if self.config.state_dim:
-            state = self._required(obs_dict, "state").to(self.dtype).reshape(-1, n_steps, self.config.state_dim)
-            mask = obs_dict.get("state_mask")
-            parts.append(state if mask is None else state * mask[:, None])
+            steps = state_steps(
+                obs_dict.get("state"), obs_dict.get("state_mask"), self.config.state_dim, "DiTMultitaskPolicy"
+            )
+            parts.append(steps.to(self.dtype))
         if self.vision is not None:
-            image = self._required(obs_dict, "image")
+            image = given_images(obs_dict.get("image"), self.config.camera_names, "DiTMultitaskPolicy")
             features = self.vision(self._cropped(image.flatten(0, -4)))
-            features = features.reshape(-1, n_steps, self.n_cameras, self.vision.width)
-            mask = obs_dict.get("image_mask")
-            parts.append((features if mask is None else features * mask[:, None, :, None]).flatten(2))
+            parts.append(camera_steps(features, obs_dict.get("image_mask"), len(image), self.n_cameras).flatten(2))
         if self.text is not None:
-            vectors = self.text_projection(self.text(self._required(obs_dict, "task"), self._tokenize))
+            task = obs_dict.get("task")
+            if task is None:
+                raise ValueError("DiTMultitaskPolicy: expected a task, which the text_encoder reads, got none.")
+            vectors = self.text_projection(self.text(task, self._tokenize))
             parts.append(vectors[:, None].expand(-1, n_steps, -1))
         return self.transformer.constants(torch.cat(parts, dim=-1).flatten(1))
 
@@ -217,8 +214,3 @@ class DiTMultitaskPolicy(TextPolicy):
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         return self.tokenize(texts, self.config.tokenizer_max_length, self.device)
-
-    def _required(self, obs: dict[str, Any], key: str) -> Any:
-        if obs.get(key) is None:
-            raise ValueError(f"DiTMultitaskPolicy: expected an observation with {key!r}, got none.")
-        return obs[key]

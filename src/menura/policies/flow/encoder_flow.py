@@ -16,6 +16,7 @@ from torch.nn import functional
 from ..common.backbones import settings_of
 from ..common.dtypes import dtype_of
 from ..common.learned import vectors
+from ..common.observed import camera_steps, state_steps
 from ..common.text_encoder import FrozenTextEncoder, Tokenize
 from ..common.vision import VisionBackbone
 from .configuration_flow import FlowPolicyConfig
@@ -65,13 +66,11 @@ class ObservationEncoder(nn.Module):
         parts = []
         state_mask, image_mask = obs.get("state_mask"), obs.get("image_mask")
         if self.state_dim:
-            state = _required(obs, "state")
-            state = state.reshape(len(state), -1, self.state_dim)  # (B, O, S)
-            parts.append(state if state_mask is None else state * state_mask[:, None])
+            parts.append(state_steps(obs.get("state"), state_mask, self.state_dim, "FlowPolicy"))
         if self.feature_dim:
             features = _required(obs, "image")
-            features = features.reshape(len(features), -1, self.n_cameras, self.feature_dim // self.n_cameras)
-            parts.append(features if image_mask is None else features * image_mask[:, None, :, None])  # (B, O, K, F)
+            of_cameras = features.reshape(-1, self.feature_dim // self.n_cameras)  # (B·O·K, F)
+            parts.append(camera_steps(of_cameras, image_mask, len(features), self.n_cameras))
         if self.text is not None:
             # To a common scale: encoders differ by a factor of twenty.
             text = self.text(_required(obs, "task"), tokenize)

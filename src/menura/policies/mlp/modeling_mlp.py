@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..common.losses import masked_l1
+from ..common.observed import camera_steps, state_steps
 from .configuration_mlp import MLPPolicyConfig
 
 
@@ -69,19 +70,14 @@ class MLPPolicy(PreTrainedModel):
         """(B, [O,] D) and (B, [O,] F), and what of them is there (B, D) and (B, K), -> (B, T, A)."""
         parts: list[Tensor] = []
         if self.config.state_dim:
-            if state is None:
-                raise ValueError(f"MLPPolicy: expected a state of width {self.config.state_dim}, got none.")
-            steps = state.reshape(len(state), -1, self.config.state_dim)  # (B, O, D)
-            parts.append((steps if state_mask is None else steps * state_mask[:, None]).flatten(1))
+            parts.append(state_steps(state, state_mask, self.config.state_dim, "MLPPolicy").flatten(1))
         if self.config.image_feature_dim:
             if image_features is None:
                 raise ValueError(
                     f"MLPPolicy: expected image features of width {self.config.image_feature_dim}, got none."
                 )
-            features = image_features.reshape(len(image_features), -1, self.config.image_feature_dim)  # (B, O, F)
-            if image_mask is not None:
-                of_cameras = features.unflatten(-1, (image_mask.shape[1], -1))  # type: ignore[no-untyped-call]
-                features = (of_cameras * image_mask[:, None, :, None]).flatten(2)
-            parts.append(features.flatten(1))
+            n_cameras = 1 if image_mask is None else image_mask.shape[1]
+            features = image_features.reshape(-1, self.config.image_feature_dim // n_cameras)  # (B·O·K, F/K)
+            parts.append(camera_steps(features, image_mask, len(image_features), n_cameras).flatten(1))
         flat: Tensor = self.action_head(self.backbone(torch.cat(parts, dim=1)))  # (B, T·A)
         return flat.reshape(-1, self.config.chunk_size, self.config.action_dim)

@@ -18,6 +18,7 @@ from ..common.guidance import Guidance
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.padding import repeat_nearest
 from ..common.text_encoder import FrozenT5
 from .configuration_octo import OctoPolicyConfig
 from .head_octo import DiffusionHead
@@ -110,8 +111,7 @@ class OctoPolicy(TextPolicy):
         if actions is None:
             return self.select_action(observation)
         condition = self.condition(observation)
-        if is_pad is not None:  # what is left is seen by the steps that count
-            actions = actions.masked_fill(is_pad[..., None], 0.0)
+        actions = repeat_nearest(actions, is_pad)
         if action_mask is not None:
             actions = actions * action_mask[:, None]
         actions = actions.clamp(-self.config.max_action, self.config.max_action)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..common.diffusion import DiffusionProcess
+from ..common.diffusion import DiffusionProcess, widen_bound
 from ..common.dit import DiT
 from ..common.flow_matching import integrate_euler, interpolate, path_velocity, sample_time
 from ..common.guidance import Guidance
@@ -26,7 +26,12 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 class DiffusionHead(nn.Module):
-    """A conditional U-Net that predicts the noise of a chunk; DDIM when acting."""
+    """A conditional U-Net that predicts the noise of a chunk; DDIM when acting.
+
+    Guesses of the chunk are clipped to [-1, 1], or to what normalized actions were seen in training where that is more.
+    """
+
+    action_bound: Tensor
 
     def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__()
@@ -39,6 +44,7 @@ class DiffusionHead(nn.Module):
             time_dim=config.time_embedding_size,
         )
         self.process = DiffusionProcess(n_diffusion_steps=config.n_train_steps)
+        self.register_buffer("action_bound", torch.ones(config.action_dim))
         self.n_inference_steps = config.n_inference_steps
 
     def constants(self, condition: Tensor, tokens: Tensor, there: Tensor) -> Tensor:
@@ -52,13 +58,16 @@ class DiffusionHead(nn.Module):
 
     def training_pair(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of actions (B, T, A): a noisy sample, its time (B,), and what the network ought to say of it."""
+        if self.training:
+            widen_bound(self.action_bound, actions)
         time = self.process.draw_times(len(actions), actions.device)
         noise = torch.randn_like(actions)
         return self.process.add_noise(actions, noise, time), time, self.process.target(actions, noise, time)
 
     def sample(self, denoise: Denoise, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
         """A chunk (B, T, A), from standard normal noise of that shape, towards `guidance`."""
-        return self.process.sample(denoise, noise, self.n_inference_steps, guidance=guidance)
+        bound = self.action_bound.float()
+        return self.process.sample(denoise, noise, self.n_inference_steps, bound, guidance=guidance)
 
 
 class FlowHead(nn.Module):

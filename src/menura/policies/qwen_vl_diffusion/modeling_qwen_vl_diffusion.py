@@ -19,6 +19,7 @@ from ..common.guidance import Guidance
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.padding import repeat_nearest
 from .backbone_qwen_vl_diffusion import Backbone, Tokens
 from .configuration_qwen_vl_diffusion import QwenVLDiffusionPolicyConfig
 from .heads_qwen_vl_diffusion import DiffusionHead, FlowHead
@@ -112,8 +113,7 @@ class QwenVLDiffusionPolicy(TextPolicy):
         n_prompt = hidden.shape[1] - (0 if targets is None else targets.shape[1])
         condition = self._condition(hidden[:, :n_prompt], there[:, :n_prompt], state, state_mask)
 
-        if is_pad is not None:  # what is left is seen by the steps that count
-            actions = actions.masked_fill(is_pad[..., None], 0.0)
+        actions = repeat_nearest(actions, is_pad)
         if action_mask is not None:
             actions = actions * action_mask[:, None]
         noisy, time, target = self.head.training_pair(actions)

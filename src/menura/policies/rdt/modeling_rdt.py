@@ -20,6 +20,7 @@ from ..common.initialization import begins_by_itself
 from ..common.language import TextPolicy
 from ..common.losses import masked_mse
 from ..common.noise import draw_noise
+from ..common.padding import repeat_nearest
 from ..common.text_encoder import FrozenT5
 from .configuration_rdt import RDTPolicyConfig
 from .transformer_rdt import Condition, RDTTransformer
@@ -110,8 +111,7 @@ class RDTPolicy(TextPolicy):
         if actions is None:
             return self.select_action(observation)
         condition = self.condition({**observation, "rows": len(actions)})
-        if is_pad is not None:  # the other steps attend to these
-            actions = actions.masked_fill(is_pad[..., None], 0.0)
+        actions = repeat_nearest(actions, is_pad)
         clean = self._unified(actions, self.config.action_indices) * condition.indicator[:, None]  # (B, T, U)
         noise = torch.randn_like(clean)
         time = self.diffusion.draw_times(len(clean), clean.device)

@@ -17,6 +17,8 @@ from ..common.initialization import begins_by_itself, normal_
 from ..common.keypoint_encoder import KeypointEncoder
 from ..common.losses import masked_l1
 from ..common.noise import draw_noise
+from ..common.observed import camera_steps, given_images, state_steps
+from ..common.padding import repeat_nearest
 from ..common.resnet import ResNetBackbone
 from .configuration_vqbet import VQBeTPolicyConfig
 from .quantizer_vqbet import QUANTIZATION_WEIGHT, ActionQuantizer
@@ -182,16 +184,11 @@ class VQBeTPolicy(PreTrainedModel):
         n_steps = self.config.n_obs_steps
         parts: list[Tensor] = []  # (B, O, k, R) each
         if self.n_cameras:
-            if image is None:
-                raise ValueError(f"VQBeTPolicy: expected images of {self.config.camera_names}, got none.")
+            image = given_images(image, self.config.camera_names, "VQBeTPolicy")
             features = self.image_projection(self.image_encoder(image.flatten(0, -4)))  # all in one batch
-            features = features.reshape(len(image), n_steps, self.n_cameras, -1)
-            parts.append(features if image_mask is None else features * image_mask[:, None, :, None])
+            parts.append(camera_steps(features, image_mask, len(image), self.n_cameras))
         if self.state_projection is not None:
-            if state is None:
-                raise ValueError(f"VQBeTPolicy: expected a state of width {self.config.state_dim}, got none.")
-            states = state.reshape(len(state), n_steps, -1)
-            states = states if state_mask is None else states * state_mask[:, None]
+            states = state_steps(state, state_mask, self.config.state_dim, "VQBeTPolicy")
             parts.append(self.state_projection(states)[:, :, None])
         rows = len(parts[0])
         parts.append(self.query.expand(rows, n_steps, 1, -1))
@@ -211,11 +208,8 @@ class VQBeTPolicy(PreTrainedModel):
         if is_pad is None:
             return chunks, torch.zeros(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
         padded = is_pad.unfold(1, length, 1).flatten(0, 1)
-        steps = torch.arange(length, device=chunks.device)
-        last = (steps * ~padded).cummax(dim=1).values  # the step itself, or the last before it that is no padding
-        held = chunks.gather(1, last[..., None].expand_as(chunks))
         nothing = padded[:, :1]
-        return held.masked_fill(nothing[..., None], 0.0), padded | nothing
+        return repeat_nearest(chunks, padded).masked_fill(nothing[..., None], 0.0), padded | nothing
 
     def _prediction_losses(
         self, features: Tensor, chunks: Tensor, padded: Tensor, action_mask: Tensor | None
