@@ -5,7 +5,8 @@ weights; two cameras of 240x320 where it takes images. For each batch size:
 
     median_ms, p99_ms   raw observation -> physical chunk (`MetaPolicy.predict`)
     outside             the share of the median that is not the model (`select_action` on inputs that are ready)
-    steps               of a policy that samples: `select_action` / (one `condition`, `n_inference_steps` `denoise`)
+    steps               of a policy that samples: `select_action` / (one `condition`, `n_inference_steps` `denoise`), in
+                        processor time
     queued_us           a step of a session whose action is queued already (batch 1)
 
 `ratio` is the least share that was the model's own.
@@ -19,7 +20,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,14 +77,16 @@ def observation(meta: MetaPolicy, rows: int) -> dict[str, Any]:
     return {**seen, "images": images} if images else seen
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def processor_seconds(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """The median processor time of each, taking turns, after one round that counts nothing."""
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(repeats + 1):
+        for call, own in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            if number:
+                own.append(time.process_time() - start)
+    return [statistics.median(own) for own in times]
 
 
 def of_steps(meta: MetaPolicy, obs: dict[str, Any], repeats: int) -> float | None:
@@ -97,10 +100,13 @@ def of_steps(meta: MetaPolicy, obs: dict[str, Any], repeats: int) -> float | Non
     times = torch.full((rows,), 0.5)
     with torch.inference_mode():
         condition = policy.condition(inputs)
-        whole = seconds(lambda: policy.select_action(inputs, noise=noise), repeats)
-        once = seconds(lambda: policy.condition(inputs), repeats)
-        step = seconds(lambda: policy.denoise(noise, times, condition), repeats)
-    return whole / (once + policy.config.n_inference_steps * step)
+        ways: list[Callable[[], Any]] = [
+            lambda: policy.select_action(inputs, noise=noise),
+            lambda: policy.condition(inputs),
+            lambda: [policy.denoise(noise, times, condition) for _ in range(policy.config.n_inference_steps)],
+        ]
+        whole, once, steps = processor_seconds(ways, repeats)
+    return whole / (once + steps)
 
 
 def queued_us(meta: MetaPolicy, repeats: int = 200) -> float | None:
