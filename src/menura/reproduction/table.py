@@ -135,7 +135,10 @@ class Table:
     def cost(self) -> str:
         """`cpu_hours` in words: "3.2 CPU hours", below one "12 CPU minutes"."""
         hours = self.cpu_hours()
-        return f"{hours:.1f} CPU hours" if hours >= 1 else f"{60 * hours:.0f} CPU minutes"
+        if hours >= 1:
+            return f"{hours:.1f} CPU hours"
+        minutes = max(1, round(60 * hours))
+        return f"{minutes} CPU minute{'s' * (minutes > 1)}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: the plan, every cell, and every figure of the table."""
