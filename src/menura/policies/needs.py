@@ -66,65 +66,12 @@ Problem = tuple[str, str]  # (attribute, message)
 
 def _read(config: PretrainedConfig) -> tuple[Needs, list[Problem]]:
     problems: list[Problem] = []
-
-    def count(name: str, default: int | None) -> int | None:
-        value = getattr(config, name, None)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            problems.append((name, f"expected a whole number of at least 1, got {value!r}."))
-            return default
-        return value
-
-    def offsets(name: str) -> tuple[int, ...] | None:
-        value = getattr(config, name, None)
-        if value is None:
-            return None
-        numbers = isinstance(value, (list, tuple)) and all(type(step) is int for step in value)
-        if not numbers or not value or any(b <= a for a, b in itertools.pairwise(value)):
-            problems.append((name, f"expected whole numbers in rising order, got {value!r}."))
-            return None
-        return tuple(value)
-
-    chunk_size = count("chunk_size", None)
-    n_obs_steps = count("n_obs_steps", None)
-    observation_offsets = offsets("observation_offsets")
-    action_offsets = offsets("action_offsets")
-
-    if chunk_size is None and action_offsets is not None:
-        chunk_size = len(action_offsets)
-    if action_offsets is None and chunk_size is not None:
-        action_offsets = tuple(range(chunk_size))
-    # There may be more of them: those of past steps, which a policy learns from and does not answer.
-    answered = set(range(chunk_size or 0))
-    if action_offsets is not None and len(action_offsets) != chunk_size and not answered <= set(action_offsets):
-        wanted = f"chunk_size = {chunk_size} of them, or more of them with 0 … {max(answered)} among them"
-        problems.append(("action_offsets", f"expected {wanted}, got {list(action_offsets)}. Change either."))
-
-    if n_obs_steps is None:
-        n_obs_steps = 1 if observation_offsets is None else len(observation_offsets)
-    if observation_offsets is None:
-        observation_offsets = tuple(range(1 - n_obs_steps, 1))
-    if len(observation_offsets) != n_obs_steps:
-        got = len(observation_offsets)
-        problems.append(
-            ("observation_offsets", f"expected n_obs_steps = {n_obs_steps} of them, got {got}. Change either.")
-        )
-    if observation_offsets[-1] > 0:
-        problems.append(
-            ("observation_offsets", f"expected none above 0 (the future), got {list(observation_offsets)}.")
-        )
-
-    n_action_steps = count("n_action_steps", chunk_size or 1) or 1
+    chunk_size, action_offsets = _actions(config, problems)
+    n_obs_steps, observation_offsets = _observations(config, problems)
+    n_action_steps = _count(config, "n_action_steps", problems) or chunk_size or 1
     if n_action_steps > (chunk_size or 1):
-        problems.append(
-            (
-                "n_action_steps",
-                f"expected at most chunk_size = {chunk_size or 1}, got {n_action_steps}. "
-                "Execute fewer actions or predict more.",
-            )
-        )
-
+        message = f"expected at most chunk_size = {chunk_size or 1}, got {n_action_steps}."
+        problems.append(("n_action_steps", f"{message} Execute fewer actions or predict more."))
     needs = Needs(
         chunk_size=chunk_size,
         n_action_steps=n_action_steps,
@@ -136,6 +83,59 @@ def _read(config: PretrainedConfig) -> tuple[Needs, list[Problem]]:
         image_normalize=getattr(config, "image_normalize", None),
     )
     return needs, problems
+
+
+def _actions(config: PretrainedConfig, problems: list[Problem]) -> tuple[int | None, tuple[int, ...] | None]:
+    """`chunk_size` and `action_offsets`, each from the other where it alone is said; None: a single action."""
+    chunk_size = _count(config, "chunk_size", problems)
+    offsets = _offsets(config, "action_offsets", problems)
+    if chunk_size is None and offsets is not None:
+        chunk_size = len(offsets)
+    if offsets is None and chunk_size is not None:
+        offsets = tuple(range(chunk_size))
+    # There may be more of them: those of past steps, which a policy learns from and does not answer.
+    answered = set(range(chunk_size or 0))
+    if offsets is not None and len(offsets) != chunk_size and not answered <= set(offsets):
+        wanted = f"chunk_size = {chunk_size} of them, or more of them with 0 … {max(answered)} among them"
+        problems.append(("action_offsets", f"expected {wanted}, got {list(offsets)}. Change either."))
+    return chunk_size, offsets
+
+
+def _observations(config: PretrainedConfig, problems: list[Problem]) -> tuple[int, tuple[int, ...]]:
+    """`n_obs_steps` and `observation_offsets`, each from the other where it alone is said."""
+    n_obs_steps = _count(config, "n_obs_steps", problems)
+    offsets = _offsets(config, "observation_offsets", problems)
+    if n_obs_steps is None:
+        n_obs_steps = 1 if offsets is None else len(offsets)
+    if offsets is None:
+        offsets = tuple(range(1 - n_obs_steps, 1))
+    if len(offsets) != n_obs_steps:
+        message = f"expected n_obs_steps = {n_obs_steps} of them, got {len(offsets)}. Change either."
+        problems.append(("observation_offsets", message))
+    if offsets[-1] > 0:
+        problems.append(("observation_offsets", f"expected none above 0 (the future), got {list(offsets)}."))
+    return n_obs_steps, offsets
+
+
+def _count(config: PretrainedConfig, name: str, problems: list[Problem]) -> int | None:
+    value = getattr(config, name, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        problems.append((name, f"expected a whole number of at least 1, got {value!r}."))
+        return None
+    return value
+
+
+def _offsets(config: PretrainedConfig, name: str, problems: list[Problem]) -> tuple[int, ...] | None:
+    value = getattr(config, name, None)
+    if value is None:
+        return None
+    numbers = isinstance(value, (list, tuple)) and all(type(step) is int for step in value)
+    if not numbers or not value or any(b <= a for a, b in itertools.pairwise(value)):
+        problems.append((name, f"expected whole numbers in rising order, got {value!r}."))
+        return None
+    return tuple(value)
 
 
 def _camera_names(config: PretrainedConfig, problems: list[Problem]) -> tuple[str, ...] | None:
