@@ -189,7 +189,6 @@ class Episode:
                 self._must_plan_anew = True
                 return self._holding("teleoperator") if action is None else _Decision("teleoperator", action)
         if isinstance(self._loop.policy, NoPolicy):
-            self._held_since_s = tick.now_s
             return self._holding("nobody drives")
         if self._must_plan_anew:
             self._plan_anew()
