@@ -21,6 +21,8 @@ from menura.policies.contract import build_policy
 from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.normalizer import Rows
 from menura.processing.processor import Processor
+from menura.serving.background import serving
+from menura.serving.server import PolicyServer
 
 QUATERNION = ("qw", "qx", "qy", "qz")
 FEATURES = Features(
@@ -81,6 +83,12 @@ def test_who_recorded_the_episodes_repeats_them(n_obs_steps: int) -> None:
     found = evaluate_offline(meta, Recording(answers=own_answers(meta)))
     assert found.score < 1e-6  # a quaternion and its negative are the same
     assert [error.frames for error in found.errors.values()] == [7, 5]
+
+
+def test_a_server_is_asked_as_a_policy_is() -> None:
+    meta = policy(n_obs_steps=2)
+    with serving(PolicyServer(meta, port=0)) as server:
+        assert evaluate_offline(server.address, Recording(answers=own_answers(meta))).score < 1e-6
 
 
 def test_errors_are_told_by_dimension_in_units_and_in_spreads() -> None:
