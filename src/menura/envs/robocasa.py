@@ -17,7 +17,7 @@ from menura.data.episode import Float32, UInt8
 from menura.envs.base import Outcome, SimEnv
 from menura.envs.packages import installed_versions, known, load_package
 from menura.envs.rendering import choose_backend
-from menura.errors import EnvironmentFailure, did_you_mean
+from menura.errors import EnvironmentFailure, did_you_mean, listed
 from menura.features import CameraFeature, Features, Rotation, VectorFeature
 
 FPS = 20  # robosuite's control_freq
@@ -138,7 +138,7 @@ def _make(task: str, split: str, image_size: int) -> tuple[Any, int]:
     tasks = [id.partition("/")[2] for id in gymnasium.registry if id.startswith("robocasa/")]
     if task not in tasks:
         raise EnvironmentFailure(
-            f"RoboCasaEnv.task: expected one of {len(tasks)} of RoboCasa's, got {task!r}"
+            f"RoboCasaEnv.task: expected one of RoboCasa's ({listed(tasks)}), got {task!r}"
             f"{did_you_mean(task, tasks) or '.'}"
         )
     sim = gymnasium.make(

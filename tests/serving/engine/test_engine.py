@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from menura.errors import ConfigError, ContractError
+from menura.features import Features
 from menura.meta_policy import MetaPolicy
 from menura.serving.codec import pack, unpack
 from menura.serving.engine import Engine, ServingSession
@@ -347,7 +348,10 @@ def test_sessions_of_one_seed_repeat(sight: MetaPolicy, observed: Any, answering
     assert not np.array_equal(first[1], first[2])
 
 
-def test_metadata(sight: MetaPolicy, answering: Any) -> None:
+def test_metadata(build_seeing: Any, answering: Any) -> None:
+    sight = build_seeing()
+    sight.checkpoint_hash = "abc"
+
     async def ask() -> tuple[dict[str, Any], ServingSession]:
         async with answering(sight) as engine:
             session = engine.open_session()
@@ -356,9 +360,14 @@ def test_metadata(sight: MetaPolicy, answering: Any) -> None:
     said, session = asyncio.run(ask())
     assert unpack(pack(said)) == said
     assert said["session"] == session.id
+    assert said["protocol_version"] == 1
+    assert said["checkpoint_hash"] == "abc"
+    assert Features.from_dict(said["features"]) == sight.features
     assert said["chunk_size"] == 4
     assert list(said["observation"]) == ["state", "images/top", "images/wrist", "task"]
+    assert said["observation"]["state"] == {"shape": [3], "dtype": "float32"}
     assert said["observation"]["images/top"]["shape"] == [16, 24, 3]
+    assert said["observation"]["images/top"]["dtype"] == "uint8"
     assert said["observation"]["images/top"]["colours"] == "RGB"
     assert said["accepts"] == list(OPTIONAL_KEYS)
     assert said["limits"]["max_batch"] == 8
