@@ -25,6 +25,7 @@ from menura.policies.mlp.modeling_mlp import MLPPolicy
 from menura.processing.processor import Processor
 from menura.robots import Robot
 from menura.robots.dummy import DummyRobot
+from menura.robots.sim import SimRobot
 
 CHUNK_HZ = 50.0
 CHUNK_SIZE = 20
@@ -57,6 +58,59 @@ class Arm(DummyRobot):
     def _require_sound(self) -> None:
         if self.broken is not None:
             raise OSError(self.broken)
+
+
+#: Three numbers that go where they are told, seen by a camera.
+ENVIRONMENT = """\
+import numpy as np
+
+from menura.envs.base import Outcome, SimEnv
+from menura.features import CameraFeature, Features, VectorFeature
+
+
+class Reach(SimEnv):
+    def __init__(self):
+        joints = VectorFeature(("a", "b", "grip"), grippers={"grip": (0.0, 1.0)})
+        self.features = Features(joints, joints, {"front": CameraFeature(16, 16)}, fps=50.0, control_type="abs")
+        self.task, self.success_rule, self.max_episode_steps = "reach", "never", 1_000_000
+        self.noisy_actions = np.array([True, True, False])
+        self.declare_spaces([-1.0] * 3, [1.0] * 3)
+
+    def start(self, seed):
+        self.at = np.zeros(3, np.float32)
+
+    def apply(self, action):
+        self.at = action
+        return Outcome(0.0, False)
+
+    def state(self):
+        return self.at.copy()
+
+    def image(self, camera):
+        return np.zeros((16, 16, 3), np.uint8)
+"""
+
+
+class Simulated(SimRobot):
+    """A simulation in real time that keeps what it was sent, and whose camera can be stopped."""
+
+    def __init__(self, environment: Path, **settings: Any) -> None:
+        super().__init__({"class": f"{environment}:Reach"}, **settings)
+        self.commands: list[np.ndarray] = []
+        self.camera_stopped = False
+        self._picture: Any = None
+
+    def get_observation(self) -> Any:
+        seen = super().get_observation()
+        if self._picture is None or not self.camera_stopped:
+            self._picture = seen["images"]["front"], seen["times"]["front"]
+        seen["images"]["front"], seen["times"]["front"] = self._picture
+        return seen
+
+    def send_action(self, action: Any) -> Any:
+        sent = super().send_action(action)
+        self.commands.append(sent)
+        return sent
 
 
 class Scripted:
@@ -122,6 +176,12 @@ def save_run() -> Callable[..., Path]:
 @pytest.fixture
 def make_arm() -> Callable[..., Arm]:
     return Arm
+
+
+@pytest.fixture
+def simulated(tmp_path: Path) -> Simulated:
+    (tmp_path / "reach.py").write_text(ENVIRONMENT)
+    return Simulated(tmp_path / "reach.py")
 
 
 @pytest.fixture

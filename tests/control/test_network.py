@@ -23,6 +23,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from menura.config import load_robot
 from menura.control.status import Status
+from menura.data import open_dataset
 from menura.features import Features
 from menura.robots import make_robot
 from menura.served_policy import ServedPolicy
@@ -115,8 +116,10 @@ def cleanly() -> Iterator[Callable[..., Any]]:
         yield keep
 
 
-def drive(arm: Any, policy: Any, make_loop: Any, break_it: Callable[[], None]) -> tuple[Any, list[Status]]:
-    """An episode in which something breaks once the robot moves, and which ends a moment after that is over."""
+def drive(
+    arm: Any, policy: Any, make_loop: Any, make_recorder: Any, break_it: Callable[[], None]
+) -> tuple[Any, list[Status]]:
+    """A recorded episode in which something breaks once the robot moves, and which ends a moment after that is over."""
     seen: list[Status] = []
     loop: Any = None
     over: list[float] = []
@@ -132,21 +135,29 @@ def drive(arm: Any, policy: Any, make_loop: Any, break_it: Callable[[], None]) -
 
     watchdog = {"max_inference_s": 0.2, "patience_s": 20.0, "max_observation_age_s": 5.0}
     loop = make_loop(arm, policy, observers=[look], watchdog=watchdog)
-    return loop.run_episode(60.0), seen
+    loop.recorder = recorder = make_recorder(loop.features)
+    episode = loop.run_episode(60.0)
+    recorder.writer.finalize()
+    return episode, seen
 
 
-def check(episode: Any, seen: list[Status], arm: Any) -> None:
+def check(episode: Any, seen: list[Status], arm: Any, dataset: Any) -> None:
     assert episode.ended == "next", episode.reason
     assert episode.faults[0].source == "policy"
     assert episode.timing.holds["no plan"] >= 2
     held = [status.action for status in seen if status.mode == "hold"]
     np.testing.assert_array_equal(np.stack([action for action in held if action is not None]), 0.5)
     assert np.abs(np.diff(np.stack(arm.commands[5:]), axis=0)).max() == 0.0
+    (recorded,) = (dataset.episode(index) for index in range(len(dataset)))
+    assert len(recorded) == episode.recorded
+    assert recorded.images["front"][len(recorded) - 1].shape == (16, 16, 3)
+    assert recorded.extra["control"]["faults"][0]["source"] == "policy"
 
 
-def test_the_network_pauses_for_two_seconds(make_arm: Any, make_loop: Any, cleanly: Any) -> None:
-    arm = make_arm()
-    server = cleanly(Answering(arm.features))
+def test_the_network_pauses_for_two_seconds(
+    simulated: Any, make_loop: Any, make_recorder: Any, cleanly: Any, tmp_path: Path
+) -> None:
+    server = cleanly(Answering(simulated.features))
     network = cleanly(Network(server.port))
     policy = cleanly(ServedPolicy(network.url))
 
@@ -154,23 +165,24 @@ def test_the_network_pauses_for_two_seconds(make_arm: Any, make_loop: Any, clean
         network.flowing.clear()
         threading.Timer(2.0, network.flowing.set).start()
 
-    episode, seen = drive(arm, policy, make_loop, pause)
-    check(episode, seen, arm)
+    episode, seen = drive(simulated, policy, make_loop, make_recorder, pause)
+    check(episode, seen, simulated, open_dataset(tmp_path / "recorded"))
     assert episode.faults[0].message.startswith("expected an answer within 0.2 s, got none yet")
     assert episode.faults[0].ended_s - episode.faults[0].began_s > 1.0
 
 
-def test_the_server_goes_and_comes_back(make_arm: Any, make_loop: Any, cleanly: Any) -> None:
-    arm = make_arm()
-    server = cleanly(Answering(arm.features))
+def test_the_server_goes_and_comes_back(
+    simulated: Any, make_loop: Any, make_recorder: Any, cleanly: Any, tmp_path: Path
+) -> None:
+    server = cleanly(Answering(simulated.features))
     policy = cleanly(ServedPolicy(f"ws://127.0.0.1:{server.port}"))
 
     def restart() -> None:
         threading.Thread(target=server.close).start()
         threading.Timer(1.0, server.open).start()
 
-    episode, seen = drive(arm, policy, make_loop, restart)
-    check(episode, seen, arm)
+    episode, seen = drive(simulated, policy, make_loop, make_recorder, restart)
+    check(episode, seen, simulated, open_dataset(tmp_path / "recorded"))
     assert policy.reconnects == 1
 
 

@@ -142,6 +142,20 @@ def test_a_full_disk_at_the_end(
     assert loop.run_episode(0.1).recorded
 
 
+def test_what_the_robot_made_of_a_command_is_recorded(
+    make_arm: Any, make_policy: Any, make_loop: Any, make_recorder: Any, tmp_path: Path
+) -> None:
+    arm = make_arm()
+    send = arm.send_action
+    arm.send_action = lambda action: send(np.minimum(action, 0.25))  # the driver's own limit
+    loop = make_loop(arm, make_policy(arm, target=0.5))
+    loop.recorder = recorder = make_recorder(loop.features)
+    episode = loop.run_episode(0.2)
+    recorder.writer.finalize()
+    assert episode.timing.clipped["robot"] >= 2
+    np.testing.assert_array_equal(open_dataset(tmp_path / "recorded").episode(0).action, 0.25)
+
+
 def test_takeovers_are_marked(
     make_arm: Any, make_policy: Any, make_loop: Any, make_recorder: Any, tmp_path: Path
 ) -> None:
