@@ -321,6 +321,10 @@ def test_act_with_pictures(seeing: MetaPolicy) -> None:
             status, answer = fetch(server, "/act", {"state": STATE.tolist(), "images": {"top": given}})
             assert status == 200, answer
             np.testing.assert_allclose(json.loads(answer)["actions"], bright, rtol=1e-6)
+            flat = {"observation/state": STATE.tolist(), "observation/top": given}
+            nested = {"observation": {"state": encoded(STATE), "images": {"top": given}}}
+            for message in (flat, nested):
+                assert json.loads(fetch(server, "/act", message)[1])["actions"] == json.loads(answer)["actions"]
         status, answer = fetch(server, "/act", {"state": STATE.tolist(), "images": {"top": "AAAA"}})
         assert (status, json.loads(answer)["error"]["code"]) == (400, "refused")
 
@@ -362,6 +366,7 @@ def test_act_with_a_session_keeps_its_history(build_served: Any) -> None:
         b'{"state": {"dtype": "float32", "shape": [3], "data": 3}}',
         b'{"state": [' + b"0," * 2**20 + b"0]}",
         b'{"images": {"top": "?"}}',
+        b'{"state": ' + b'{"a": ' * 900 + b"1" + b"}" * 901,
     ],
 )
 def test_act_refuses(meta_server: PolicyServer, body: bytes) -> None:

@@ -1,8 +1,8 @@
 """The door for scripts: `POST /act` with JSON.
 
 A message is as of the websocket, written in JSON: an array is a nested list of numbers or `{"dtype", "shape", "data"}`
-with the bytes in base64; a picture is an array, or a JPEG or PNG in base64 (`{"data": …}`, or plain text below
-`images`). The answer is JSON: `{"actions": [[…]], …}`, or `{"error": {"code", "message"}}` with a status that fits.
+with the bytes in base64; a picture is an array, or a JPEG or PNG in base64 (`{"data": …}`, or plain text). The answer
+is JSON: `{"actions": [[…]], …}`, or `{"error": {"code", "message"}}` with a status that fits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from menura.serving.doors.access import Limits
 from menura.serving.doors.metrics import Metrics
 from menura.serving.doors.named_sessions import NamedSessions
 from menura.serving.engine.errors import Busy, Late, RequestRefused, ServingError
+from menura.serving.engine.keys import DEEPEST
 
 if TYPE_CHECKING:
     from menura.serving.engine import Engine
@@ -56,7 +57,8 @@ class HTTPDoor:
             return web.Response(status=405, text="expected POST\n", headers={"Allow": "POST"})
         try:
             with self._metrics.request(DOOR):
-                answer = await self._answer(read(await self._body(request)), request.headers.get(SESSION_HEADER))
+                message = read(await self._body(request), self._engine.keys.cameras)
+                answer = await self._answer(message, request.headers.get(SESSION_HEADER))
         except ServingError as error:
             status = _STATUS.get(error.code, 500)
             return web.json_response({"error": {"code": error.code, "message": str(error)}}, status=status)
@@ -86,8 +88,11 @@ class HTTPDoor:
             return await self._engine.answer(session, message)
 
 
-def read(body: bytes) -> dict[str, Any]:
+def read(body: bytes, pictures: Container[str]) -> dict[str, Any]:
     """The message of a request's JSON: arrays for nested lists and for base64, bytes for pictures in base64.
+
+    Args:
+        pictures: the keys of those; `images/top` is that of `{"images": {"top": …}}`, too.
 
     Raises:
         RequestRefused: it is no JSON, or not that of a message.
@@ -100,28 +105,27 @@ def read(body: bytes) -> dict[str, Any]:
         raise RequestRefused(f"body: expected JSON, got: {error}.") from error
     if not isinstance(message, dict):
         raise RequestRefused(f"body: expected an object, got {type(message).__name__}.")
-    read_message = {key: _value(value, key) for key, value in message.items()}
-    images = message.get("images")
-    if isinstance(images, dict):
-        read_message["images"] = {camera: _picture(image, f"images.{camera}") for camera, image in images.items()}
-    return read_message
+    return {key: _value(value, key, pictures) for key, value in message.items()}
 
 
-def _picture(value: Any, where: str) -> Any:
-    if isinstance(value, str):
+def _value(value: Any, where: str, pictures: Container[str], depth: int = 1) -> Any:
+    if isinstance(value, str) and where in pictures:
         return _bytes(value, where)
-    picture = _value(value, where)
-    whole = isinstance(value, list) and picture.dtype.kind in "iu" and picture.size
-    return picture.astype(np.uint8) if whole and picture.min() >= 0 and picture.max() <= 255 else picture
-
-
-def _value(value: Any, where: str) -> Any:
     if isinstance(value, list):
-        return _numbers(value, where)
+        numbers = _numbers(value, where)
+        return _as_pixels(numbers) if where in pictures else numbers
     if isinstance(value, dict) and "data" in value:
         data = _bytes(value["data"], where)
         return data if value.keys() == {"data"} else _array(data, value.get("dtype"), value.get("shape"), where)
+    if isinstance(value, dict) and depth < DEEPEST:
+        return {key: _value(inner, f"{where}/{key}", pictures, depth + 1) for key, inner in value.items()}
     return value
+
+
+def _as_pixels(numbers: NDArray[Any]) -> NDArray[Any]:
+    """uint8, where they are: JSON does not tell."""
+    whole = numbers.dtype.kind in "iu" and numbers.size
+    return numbers.astype(np.uint8) if whole and numbers.min() >= 0 and numbers.max() <= 255 else numbers
 
 
 def _numbers(value: list[Any], where: str) -> NDArray[Any]:

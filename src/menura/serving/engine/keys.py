@@ -20,8 +20,8 @@ from menura.features import Features
 from menura.serving.engine.arrays import told
 from menura.serving.engine.errors import RequestRefused
 
-# `{"observation": {"images": {"top": …}}}` is three deep; nothing of an observation is deeper.
-_DEEPEST = 3
+#: `{"observation": {"images": {"top": …}}}` is three deep; nothing of an observation is deeper.
+DEEPEST = 3
 # Far more than any robot has; what is unknown is compared with what is known, which takes time.
 _MOST_KEYS = 256
 _LONGEST_KEY = 256
@@ -248,7 +248,7 @@ def _flattened(message: Mapping[Any, Any], above: str = "", depth: int = 1) -> d
         name = above + key
         if not isinstance(value, Mapping):
             inner = {name: value}
-        elif depth < _DEEPEST:
+        elif depth < DEEPEST:
             inner = _flattened(value, f"{name}/", depth + 1)
         else:
             raise RequestRefused(f"{name}: expected no map this deep, got one.")
