@@ -391,8 +391,17 @@ def test_a_run_that_is_not_finished_names_its_newest_checkpoint(saved, tmp_path:
     saved.directory.rename(run / "checkpoint-20")
     with pytest.raises(CheckpointError, match=r"a run that is not finished\. Use .*checkpoint-20"):
         load_checkpoint(run, project=saved.project)
-    with pytest.raises(CheckpointError, match="no such directory"):
+    with pytest.raises(CheckpointError, match=r"no such directory\.$"):
         load_checkpoint(tmp_path / "nowhere", project=saved.project)
+
+
+def test_what_may_be_a_repository_of_the_hub_is_told_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no such directory\. .* `hf download someone/act --local-dir act`"):
+        load_checkpoint("someone/act")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointError, match=r"no such directory\.$"):
+        load_checkpoint("runs/act")
 
 
 def test_replaces_a_checkpoint_but_nothing_else(saved, helpers) -> None:

@@ -121,10 +121,17 @@ def check_hashes(directory: Path, manifest: Manifest) -> None:
             raise CheckpointError(f"{path}: expected sha256 {expected[:12]}…, got {got[:12]}…: {CHANGED}")
 
 
+def fetching(path: Path) -> str:
+    """What to do about a path that is not there and has the form of a Hub id, `owner/name`; else nothing."""
+    if path.is_absolute() or len(path.parts) != 2 or path.parent.exists() or path.parts[0].startswith((".", "~")):
+        return ""
+    return f" If that is a repository of the Hub, `hf download {path.as_posix()} --local-dir {path.name}` gets it here."
+
+
 def _no_manifest(directory: Path) -> str:
     where = f"{directory}: expected a checkpoint ({MANIFEST_FILE}), got"
     if not directory.exists():
-        return f"{where} no such directory."
+        return f"{where} no such directory.{fetching(directory)}"
     inner = [path for path in directory.glob("checkpoint-*") if (path / MANIFEST_FILE).is_file()]
     if inner:
         newest = max(inner, key=lambda path: path.stat().st_mtime_ns)

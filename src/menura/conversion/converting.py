@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from menura.checkpoint.load import load_checkpoint
-from menura.checkpoint.manifest import MANIFEST_FILE
+from menura.checkpoint.manifest import MANIFEST_FILE, fetching
 from menura.checkpoint.save import require_room, save_checkpoint
 from menura.conversion.foreign import Foreign
 from menura.conversion.lerobot.writing import write
@@ -168,7 +168,7 @@ def example_observation(processor: Processor, rows: int = _GOLDEN_ROWS) -> dict[
 
 def _what_it_is(path: Path) -> str:
     if not path.exists():
-        return "no such file or directory"
+        return f"no such file or directory.{fetching(path)}".removesuffix(".")
     if (path / MANIFEST_FILE).is_file():
         return "one of Menura's own. --to lerobot goes the other way, --merge merges adapters"
     return "none of them"
