@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from menura.checkpoint import save_checkpoint
 from menura.evaluation.evaluate import evaluate
 from menura.evaluation.ray_cells import RayCells, in_turn
 from menura.evaluation.results import EpisodeResult
@@ -154,3 +156,25 @@ def test_several_tasks_are_run_at_the_same_time(cluster: Any, tmp_path: Path) ->
     there = evaluate_tasks("random", env, "both", ray=made.address, output_dir=tmp_path / "out", **options)
     here = evaluate_tasks("random", env, "both", num_workers=1, **options)
     assert {task: found.episodes for task, found in there.items()} == {t: found.episodes for t, found in here.items()}
+
+
+@pytest.mark.slow
+def test_each_worker_loads_the_policy_itself(
+    cluster: Any, toy: Any, toy_meta: Any, toy_env: Any, tmp_path: Path
+) -> None:
+    _, made, _ = cluster
+    save_checkpoint(
+        tmp_path / "run",
+        policy=toy_meta.policy,
+        processor=toy_meta.processor,
+        features=toy.ToyEnv().features,
+        task=None,
+        datasets={"demos": "f" * 64},
+        seed=1,
+        golden={"state": np.zeros((2, 2), np.float32), "images": {}, "task": ["drive to the goal"] * 2},
+    )
+    options: dict[str, Any] = {"episodes": 6, "num_envs": 2, "exact": True, "videos": 0, "progress": False}
+    there = evaluate(tmp_path / "run", toy_env(), ray=made.address, output_dir=tmp_path / "there", **options)
+    here = evaluate(tmp_path / "run", toy_env(), num_workers=1, output_dir=tmp_path / "here", **options)
+    assert there.episodes == here.episodes
+    assert there.policy == here.policy
