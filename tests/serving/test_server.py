@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -529,7 +530,7 @@ def test_an_end_does_not_wait_forever(gated: Any) -> None:
 def test_a_signal_ends_it(meta: MetaPolicy, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     async def scenario() -> None:
         before = signal.getsignal(number)
-        server = PolicyServer(meta, port=0)
+        server = PolicyServer(meta, port=0, zmq_port=0)
         listening = asyncio.create_task(_listen(server, "runs/toy"))
         while signal.getsignal(number) == before:
             await asyncio.sleep(0.005)
@@ -540,6 +541,7 @@ def test_a_signal_ends_it(meta: MetaPolicy, number: int, capsys: pytest.CaptureF
     asyncio.run(scenario())
     told = capsys.readouterr().err
     assert "runs/toy answers on ws://127.0.0.1:" in told
+    assert re.search(r"and GR00T's clients on tcp://127.0.0.1:\d+, with actions as action\n", told)
     assert "in the clear" not in told
     assert "A second signal ends at once" in told
 

@@ -92,7 +92,8 @@ async def _listen(server: PolicyServer, model: str) -> None:
         with _ended_by_signals(listening.stop):
             said.print(f"{model} answers on {server.address} (Ctrl-C ends it)")
             if listening.zmq_port is not None:
-                said.print(f"and GR00T's clients on tcp://{server.host}:{listening.zmq_port}")
+                names = ", ".join(server.action_names)
+                said.print(f"and GR00T's clients on tcp://{server.host}:{listening.zmq_port}, with actions as {names}")
             if server.exposure:
                 said.print(server.exposure)
             await listening.serve_forever()

@@ -82,6 +82,11 @@ class PolicyServer:
         return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """What GR00T's clients find actions under."""
+        return self._engine.keys.action_names
+
+    @property
     def exposure(self) -> str | None:
         """How the key could be read on its way by whoever sees the network; None where it could not."""
         if self._access.open or is_loopback(self.host):

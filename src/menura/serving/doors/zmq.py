@@ -213,11 +213,11 @@ class ZMQDoor:
 
     def _split(self, actions: NDArray[np.float32], *, flat: bool) -> dict[str, NDArray[np.float32]]:
         """(T, A) as the client reads it: whole, or in the parts of a `--keys` YAML."""
-        parts = self._engine.keys.actions
-        if not parts:
+        keys = self._engine.keys
+        if not keys.actions:
             return {"action": actions}
-        ends = np.cumsum(list(parts.values()))[:-1]
-        names = [f"action.{name}" if flat else name for name in parts]
+        ends = np.cumsum(list(keys.actions.values()))[:-1]
+        names = [f"action.{name}" if flat else name for name in keys.actions]
         return dict(zip(names, np.split(actions, ends, axis=1), strict=True))
 
     def _kill(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class ZMQDoor:
         return {
             "video": groot_codec.modality(video, now),
             "state": groot_codec.modality(state, now),
-            "action": groot_codec.modality(list(keys.actions) or ["action"], range(meta.chunk_size or 1)),
+            "action": groot_codec.modality(keys.action_names, range(meta.chunk_size or 1)),
             "language": groot_codec.modality([task], [0]),
         }
 

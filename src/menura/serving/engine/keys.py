@@ -206,6 +206,11 @@ class KeyMap:
         """Camera -> the key that is shown to clients: the first of its spellings."""
         return {names[0]: key for key, names in reversed(list(self.cameras.items()))}
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What GR00T's clients find actions under: the parts, or all of them as `action`."""
+        return tuple(self.actions) or ("action",)
+
     @cached_property
     def _known(self) -> frozenset[str]:
         state = (key for part in self.state for key in part.keys)
