@@ -39,7 +39,7 @@ def until(condition: Any, loop_of: Any) -> Any:
 
 
 def test_a_camera_stops(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
-    arm = make_arm(frozen_after_s={"front": 0.15})
+    arm = make_arm(faults={"frozen_after_s": {"front": 0.15}})
     policy = make_policy(arm)
     policy.answer = lambda obs: np.full((1, 20, 3), policy.asked[-1]["timestep"][0] / 100, np.float32)
     episode = make_loop(arm, policy, watchdog=QUICK).run_episode(10.0)
@@ -97,7 +97,7 @@ def test_a_robot_that_goes_silent_for_a_while(make_arm: Any, make_policy: Any, m
 
 
 def test_a_robot_is_lost(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
-    arm = make_arm(disconnect_after_s=0.2)
+    arm = make_arm(faults={"disconnect_after_s": 0.2})
     episode = make_loop(arm, make_policy(arm), watchdog=QUICK).run_episode(10.0)
     fault = wrong(episode, "robot")[-1]
     assert "dummy: " in fault.message

@@ -125,7 +125,7 @@ def test_an_emergency_stop_comes_before_everything(make_arm: Any, make_policy: A
 
 
 def test_the_robots_own_stop(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
-    arm = make_arm(stop_after_s=0.3)
+    arm = make_arm(faults={"stop_after_s": 0.3})
     seen: list[Status] = []
     episode = make_loop(arm, make_policy(arm), observers=[seen.append]).run_episode(5.0)
     assert len(arm.commands) == len([status for status in seen if status.action is not None])  # and none after it

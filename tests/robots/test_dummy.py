@@ -97,7 +97,7 @@ def test_connected_again_it_is_where_it_was_and_rests() -> None:
 
 
 def test_the_connection_is_lost_once_and_can_be_made_again() -> None:
-    robot = dummy(disconnect_after_s=1.0)
+    robot = dummy(faults={"disconnect_after_s": 1.0})
     later(robot, 0.9)
     with pytest.raises(RobotError, match="dummy: the connection was lost"):
         later(robot, 0.2)
@@ -108,14 +108,16 @@ def test_the_connection_is_lost_once_and_can_be_made_again() -> None:
 
 
 def test_its_emergency_stop() -> None:
-    robot = dummy(stop_after_s=1.0)
+    robot = dummy(faults={"stop_after_s": 1.0})
     assert robot.stopped() is None
     later(robot, 1.0)
     assert robot.stopped() == "the emergency stop of the robot was pressed"
 
 
 def test_a_frozen_camera_and_a_delay() -> None:
-    robot = dummy(cameras={"eye": [2, 2]}, frozen_after_s={"eye": 0.5}, sensing_delay_s=0.1, action_delay_s=0.1)
+    robot = dummy(
+        cameras={"eye": [2, 2]}, faults={"frozen_after_s": {"eye": 0.5}, "sensing_delay_s": 0.1, "action_delay_s": 0.1}
+    )
     robot.clock.advance(1.0)
     times = robot.get_observation()["times"]
     assert times == {"state": pytest.approx(0.9), "eye": pytest.approx(0.49)}
@@ -132,7 +134,11 @@ def test_wrong_actions_are_refused(action: np.ndarray) -> None:
     [
         ({"fps": 0}, "expected fps above 0"),
         ({"start": {"aa": 1}}, "start.aa: the state has no such dimension"),
-        ({"frozen_after_s": {"eye": 1}}, "frozen_after_s.eye: expected one of"),
+        ({"faults": {"frozen_after_s": {"eye": 1}}}, "faults.frozen_after_s.eye: expected one of"),
+        (
+            {"faults": {"frozen_after": {"eye": 1}}},
+            "faults.frozen_after: no such fault; did you mean 'frozen_after_s'?",
+        ),
     ],
 )
 def test_dummies_that_cannot_be(args: dict[str, Any], message: str) -> None:

@@ -105,7 +105,7 @@ def test_time_may_pass_faster(project: Path) -> None:
 
 
 def test_delays_are_injected(project: Path) -> None:
-    robot = point(project, sensing_delay_s=0.06, action_delay_s=0.04)
+    robot = point(project, faults={"sensing_delay_s": 0.06, "action_delay_s": 0.04})
     robot.send_action(act(0.1))
     seen = pass_time(robot, 0.2)
     assert seen["times"]["state"] == pytest.approx(0.14)
@@ -135,7 +135,7 @@ def test_clipped_to_its_limits_and_nothing_else_is_taken(project: Path) -> None:
 
 
 def test_a_lost_connection_leaves_the_world_as_it_goes(project: Path) -> None:
-    robot = point(project, env=DIFFERENCES, disconnect_after_s=0.1)
+    robot = point(project, env=DIFFERENCES, faults={"disconnect_after_s": 0.1})
     robot.send_action(act(0.5))
     with pytest.raises(RobotError, match="the connection was lost"):
         pass_time(robot, 0.2)
@@ -161,11 +161,11 @@ def test_injected_faults_depend_on_the_episodes_seed_alone(project: Path) -> Non
         begun = robot.clock.now()
         return [round(pass_time(robot, 0.02)["times"]["eye"] - begun, 6) for _ in range(40)]
 
-    robot = point(project, drop_share=0.5, sensing_jitter_s=0.05, seed=7)
+    robot = point(project, faults={"drop_share": 0.5, "sensing_jitter_s": 0.05, "seed": 7})
     first = times(robot, 1)
     assert times(robot, 2) != first
     assert times(robot, 1) == first
-    assert times(point(project, drop_share=0.5, sensing_jitter_s=0.05, seed=7), 1) == first
+    assert times(point(project, faults={"drop_share": 0.5, "sensing_jitter_s": 0.05, "seed": 7}), 1) == first
 
 
 # Real time.

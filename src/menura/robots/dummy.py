@@ -32,8 +32,7 @@ class DummyRobot(Robot):
         start: the state at the beginning, name -> value; by default 0, clipped to the limits.
         fps: how often it senses.
         lag_s: after this time the state has come 63 % nearer to the command.
-        sensing_delay_s, sensing_jitter_s, action_delay_s, drop_share, frozen_after_s, disconnect_after_s,
-            stop_after_s, seed: what is injected, as `Faults` explains.
+        faults: what is injected, as `Faults.of` reads it.
     """
 
     def __init__(
@@ -48,14 +47,7 @@ class DummyRobot(Robot):
         fps: float = 30.0,
         lag_s: float = 0.05,
         name: str = "dummy",
-        sensing_delay_s: float = 0.0,
-        sensing_jitter_s: float = 0.0,
-        action_delay_s: float = 0.0,
-        drop_share: float = 0.0,
-        frozen_after_s: Mapping[str, float] | None = None,
-        disconnect_after_s: float | None = None,
-        stop_after_s: float | None = None,
-        seed: int = 0,
+        faults: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if fps <= 0 or lag_s < 0:
@@ -81,19 +73,10 @@ class DummyRobot(Robot):
         self._following = [index for index, each in enumerate(self.features.action.names) if each in names]
         self._start = self._start_of(self.features.state, start or {})
         self._lag_s = lag_s
-        faults = Faults(
-            sensing_delay_s=sensing_delay_s,
-            sensing_jitter_s=sensing_jitter_s,
-            action_delay_s=action_delay_s,
-            drop_share=drop_share,
-            frozen_after_s=frozen_after_s or {},
-            disconnect_after_s=disconnect_after_s,
-            stop_after_s=stop_after_s,
-            seed=seed,
-        )
-        self._sensing = Sensing((STATE, *self.features.cameras), faults)
-        self._connection = Connection(name, faults)
-        self._commands = Commands(self.features, faults.action_delay_s)
+        injected = Faults.of(faults or {})
+        self._sensing = Sensing((STATE, *self.features.cameras), injected)
+        self._connection = Connection(name, injected)
+        self._commands = Commands(self.features, injected.action_delay_s)
         self._lock = threading.Lock()
         self._state = self._target = self._start
 

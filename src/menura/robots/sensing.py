@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -44,16 +44,29 @@ class Faults:
     def __post_init__(self) -> None:
         for name in ("sensing_delay_s", "sensing_jitter_s", "action_delay_s"):
             if not getattr(self, name) >= 0:
-                raise RobotError(f"{name}: expected a number of at least 0, got {getattr(self, name)}.")
+                raise RobotError(f"faults.{name}: expected a number of at least 0, got {getattr(self, name)}.")
         if not 0 <= self.drop_share < 1:
-            raise RobotError(f"drop_share: expected a number from 0 to below 1, got {self.drop_share}.")
+            raise RobotError(f"faults.drop_share: expected a number from 0 to below 1, got {self.drop_share}.")
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> Faults:
+        """What a YAML writes of them: `{drop_share: 0.1, frozen_after_s: {front: 5}}`.
+
+        Raises:
+            RobotError: no fault has that name, or that number.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in mapping:
+            if name not in names:
+                raise RobotError(f"faults.{name}: no such fault{did_you_mean(name, names) or '.'} Known: {names}.")
+        return cls(**mapping)
 
     def check_streams(self, streams: Sequence[str]) -> None:
         """Whether each stream that is to freeze is one of the robot's."""
         for name in self.frozen_after_s:
             if name not in streams:
                 hint = did_you_mean(name, streams) or "."
-                raise RobotError(f"frozen_after_s.{name}: expected one of {list(streams)}, got {name!r}{hint}")
+                raise RobotError(f"faults.frozen_after_s.{name}: expected one of {list(streams)}, got {name!r}{hint}")
 
 
 @dataclass(frozen=True)

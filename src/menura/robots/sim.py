@@ -43,8 +43,7 @@ class SimRobot(Robot):
             where these are finite.
         realtime_factor: how many seconds of the simulation pass in one.
         project: where a user's own classes and YAMLs are looked for.
-        sensing_delay_s, sensing_jitter_s, action_delay_s, drop_share, frozen_after_s, disconnect_after_s,
-            stop_after_s, seed: what is injected, as `Faults` explains.
+        faults: what is injected, as `Faults.of` reads it.
 
     Attributes:
         task: the environment's instruction.
@@ -60,28 +59,12 @@ class SimRobot(Robot):
         limits: Mapping[str, Any] | None = None,
         realtime_factor: float = 1.0,
         project: Path | None = None,
-        sensing_delay_s: float = 0.0,
-        sensing_jitter_s: float = 0.0,
-        action_delay_s: float = 0.0,
-        drop_share: float = 0.0,
-        frozen_after_s: Mapping[str, float] | None = None,
-        disconnect_after_s: float | None = None,
-        stop_after_s: float | None = None,
-        seed: int = 0,
+        faults: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not realtime_factor > 0:
             raise RobotError(f"realtime_factor: expected a number above 0, got {realtime_factor}.")
-        faults = Faults(
-            sensing_delay_s=sensing_delay_s,
-            sensing_jitter_s=sensing_jitter_s,
-            action_delay_s=action_delay_s,
-            drop_share=drop_share,
-            frozen_after_s=frozen_after_s or {},
-            disconnect_after_s=disconnect_after_s,
-            stop_after_s=stop_after_s,
-            seed=seed,
-        )
+        injected = Faults.of(faults or {})
         if clock is not None:
             self.clock = clock
         config = load_env(env, project) if isinstance(env, str) else env
@@ -92,9 +75,9 @@ class SimRobot(Robot):
         self.task = made.task
         self.limits = _limits_of(made, limits)
         self._period_s = 1.0 / (self.features.fps * realtime_factor)
-        self._sensing = Sensing((STATE, *self.features.cameras), faults)
-        self._connection = Connection(self.name, faults)
-        self._commands = Commands(self.features, faults.action_delay_s)
+        self._sensing = Sensing((STATE, *self.features.cameras), injected)
+        self._connection = Connection(self.name, injected)
+        self._commands = Commands(self.features, injected.action_delay_s)
         self._lock = threading.Lock()  # of what is sensed and commanded
         self._env_lock = threading.Lock()
         self._asking = threading.Lock()  # one at a time brings the simulation to the present
