@@ -1,8 +1,11 @@
-"""The lines of an evaluation where there is no terminal."""
+"""The live table of an evaluation, and its lines where there is no terminal."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -65,3 +68,30 @@ def test_under_a_stopping_rule_it_is_the_interval_that_stays_valid(
     last = capsys.readouterr().err.splitlines()[-1]
     assert f"succeed {told(rate_sequence(found.successes, 3))}" in last
     assert told(found.interval) in last
+
+
+TABLE = """
+from menura.evaluation.progress import EpisodeTable
+from menura.evaluation.results import EpisodeResult
+
+with EpisodeTable() as table:
+    table.announce(["reach", "push"])
+    row = table.row("reach", 4)
+    for index in range(3):
+        row.add(EpisodeResult(index, index, index != 1, 0.0, 1, 0.1))
+    row.end()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_on_a_terminal_each_task_has_its_row() -> None:
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    done = subprocess.run([sys.executable, "-c", TABLE], stdout=theirs, stderr=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, b"")
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()[-2:]
+    assert re.match(rf"reach .* 3/4 67% succeed {re.escape(told(wilson(2, 3)))} ", last[0])
+    assert re.match(r"push .* 0/\? ", last[1])
