@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -100,36 +100,29 @@ def rates_chart(curves: Mapping[str, Sequence[Point]], label: str, axis: str) ->
         axis: what the steps are, with their unit.
     """
     steps = sorted({point.step for points in curves.values() for point in points})
-    left, bottom, right = _LEFT, _CURVES_HEIGHT - 48, _WIDTH - _RIGHT
+    bottom, right = _CURVES_HEIGHT - 48, _WIDTH - _RIGHT
     span = (steps[-1] - steps[0]) or 1 if steps else 1
 
     def x(step: float) -> float:
-        return left + 12 + (right - left - 24) * (step - steps[0]) / span
+        return _LEFT + 12 + (right - _LEFT - 24) * (step - steps[0]) / span
 
     def y(value: float) -> float:
         return bottom - (bottom - _TOP) * value
 
     parts = [_STYLE]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
     written = -math.inf  # where the last number stands, so that the next does not stand on it
     for step in steps:
         if x(step) - written >= _NUMBER:
             parts.append(f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{step:g}</text>')
             written = x(step)
-    parts.append(f'<text x="{(left + right) / 2:.1f}" y="{bottom + 40}" text-anchor="middle">{escape(axis)}</text>')
+    parts.append(f'<text x="{(_LEFT + right) / 2:.1f}" y="{bottom + 40}" text-anchor="middle">{escape(axis)}</text>')
     for number, (name, points) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         aside = 3.0 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
-        path = " ".join(f"{x(point.step) + aside:.1f},{y(point.value):.1f}" for point in points)
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>')
-        for point in points:
-            at, low, high = f"{x(point.step) + aside:.1f}", point.low, point.high
-            if low is not None and high is not None:
-                ends = f'y1="{y(low):.1f}" y2="{y(high):.1f}"'
-                parts.append(f'<line x1="{at}" x2="{at}" {ends} stroke="{colour}" stroke-width="1.5" opacity="0.5"/>')
-            parts.append(f'<circle cx="{at}" cy="{y(point.value):.1f}" r="3.5" fill="{colour}"/>')
+        parts += _rates_curve([(x(point.step) + aside, point) for point in points], y, colour)
         row = _TOP + 14 + 22 * number
         parts.append(f'<path d="M{_WIDTH} {row}h22" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<text x="{_WIDTH + 30}" y="{row + 4}">{escape(name)}</text>')
@@ -138,6 +131,18 @@ def rates_chart(curves: Mapping[str, Sequence[Point]], label: str, axis: str) ->
         f'<svg xmlns="http://www.w3.org/2000/svg" class="curves-chart" {size} role="img" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
+
+
+def _rates_curve(points: Sequence[tuple[float, Point]], y: Callable[[float], float], colour: str) -> Iterator[str]:
+    """A line through points, each given with its place along the axis, and of each its interval and a dot."""
+    path = " ".join(f"{x:.1f},{y(point.value):.1f}" for x, point in points)
+    yield f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>'
+    for x, point in points:
+        at, low, high = f"{x:.1f}", point.low, point.high
+        if low is not None and high is not None:
+            ends = f'y1="{y(low):.1f}" y2="{y(high):.1f}"'
+            yield f'<line x1="{at}" x2="{at}" {ends} stroke="{colour}" stroke-width="1.5" opacity="0.5"/>'
+        yield f'<circle cx="{at}" cy="{y(point.value):.1f}" r="3.5" fill="{colour}"/>'
 
 
 def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
