@@ -57,16 +57,17 @@ class ControlLoop:
         clock: whose time everything is of, and which goes by itself, as threads wait for one another; the robot's and
             the teleoperator's clocks are set to it.
         teleop: takes over while it is engaged; connected before the first episode.
-        recorder: records what is seen and sent.
         dry_run: everything but `send_action`.
         observers: called at every tick, in the control thread: they must return at once.
+
+    Attributes:
+        recorder: records what is seen and sent, from the next episode on; None: nobody does.
 
     Raises:
         RobotError: the robot has no limits.
         FeatureMismatch: policy and robot disagree on what an observation or an action is, or nobody says how fast the
             policy's actions are meant.
-        ContractError: rates that cannot be, a teleoperator that cannot drive the robot, a dry run that is to be
-            recorded.
+        ContractError: rates that cannot be, a teleoperator that cannot drive the robot.
     """
 
     def __init__(
@@ -83,24 +84,14 @@ class ControlLoop:
         watchdog: WatchdogSettings | None = None,
         clock: Clock | None = None,
         teleop: Teleoperator | None = None,
-        recorder: ControlRecorder | None = None,
         dry_run: bool = False,
         observers: Sequence[Callable[[Status], None]] = (),
     ) -> None:
         if robot.limits is None:
             raise RobotError(f"{robot.name}: expected limits, got none: it is not driven. Write `limits:` in its YAML.")
-        if dry_run and recorder is not None:
-            raise ContractError(
-                "control: expected a dry run or a recording, got both: nothing is sent that were to be."
-            )
         refuse_differences(policy, robot)
-        self.robot, self.policy, self.controller, self.teleop, self.recorder = (
-            robot,
-            policy,
-            controller,
-            teleop,
-            recorder,
-        )
+        self.robot, self.policy, self.controller, self.teleop = robot, policy, controller, teleop
+        self.recorder: ControlRecorder | None = None  # its features are `self.features`
         self.task = task
         self.dry_run = dry_run
         self.clock: Clock = WallClock() if clock is None else clock
