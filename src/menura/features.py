@@ -40,8 +40,8 @@ class Rotation:
 
     def __post_init__(self) -> None:
         if self.representation not in ROTATIONS:
-            near = did_you_mean(self.representation, ROTATIONS)
-            raise FeatureMismatch(f"rotation: expected one of {list(ROTATIONS)}, got {self.representation!r}{near}.")
+            near = did_you_mean(self.representation, ROTATIONS) or "."
+            raise FeatureMismatch(f"rotation: expected one of {list(ROTATIONS)}, got {self.representation!r}{near}")
         if len(self.names) != ROTATIONS[self.representation]:
             raise FeatureMismatch(
                 f"rotation {self.representation}: expected {ROTATIONS[self.representation]} names, "

@@ -72,7 +72,7 @@ def load_foreign(
         raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {_what_it_is(path)}.")
     if origin not in READERS:
         raise CheckpointError(
-            f"from: expected one of {', '.join(READERS)}, got {origin!r}{did_you_mean(origin, READERS)}."
+            f"from: expected one of {', '.join(READERS)}, got {origin!r}{did_you_mean(origin, READERS) or '.'}"
         )
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint of {origin}, got no such file or directory.")
@@ -110,7 +110,7 @@ def convert(
         CheckpointError: the source cannot be read, or the target cannot hold what it is.
     """
     if to not in TARGETS:
-        raise CheckpointError(f"to: expected one of {', '.join(TARGETS)}, got {to!r}{did_you_mean(to, TARGETS)}.")
+        raise CheckpointError(f"to: expected one of {', '.join(TARGETS)}, got {to!r}{did_you_mean(to, TARGETS) or '.'}")
     source, output_dir = Path(source), Path(output_dir)
     require_room(output_dir)
     if to == "lerobot":

@@ -48,7 +48,7 @@ class Weights:
         if name not in self._left:
             raise CheckpointError(
                 f"{self.where}: expected the tensor {name!r}, got {len(self._left)} others"
-                f"{did_you_mean(name, self._left)}. The file is damaged, or does not belong to its config."
+                f"{did_you_mean(name, self._left) or '.'} The file is damaged, or does not belong to its config."
             )
         return self._left.pop(name)
 

@@ -202,7 +202,7 @@ def _plan(
     image_encoder: ImageEncoder | None,
 ) -> Plan:
     if mode not in MODES:
-        raise DataError(f"store: expected one of {', '.join(MODES)}, got {mode!r}{did_you_mean(mode, MODES)}.")
+        raise DataError(f"store: expected one of {', '.join(MODES)}, got {mode!r}{did_you_mean(mode, MODES) or '.'}")
     if resize not in ("stretch", "pad"):
         raise DataError(f"resize: expected stretch or pad, got {resize!r}.")
     lengths = np.asarray(reader.lengths(), np.int64)
@@ -233,8 +233,8 @@ def _choose_cameras(
     names = list(known if cameras is None else cameras)
     for camera in names:
         if camera not in known:
-            near = did_you_mean(camera, known)
-            raise DataError(f"Dataset {reader.name!r}: expected a camera of {list(known)}, got {camera!r}{near}.")
+            near = did_you_mean(camera, known) or "."
+            raise DataError(f"Dataset {reader.name!r}: expected a camera of {list(known)}, got {camera!r}{near}")
     if len(set(names)) < len(names):
         raise DataError(f"Dataset {reader.name!r}: expected each camera once, got {names}.")
     if image_size is None:

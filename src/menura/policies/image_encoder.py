@@ -114,7 +114,7 @@ def _from_config(settings: Mapping[str, Any]) -> PreTrainedModel:
     for name in settings.keys() - known:  # which the config would swallow
         raise ContractError(
             f"VisionEncoder.model: expected settings of {type(config).__name__}, "
-            f"got {name!r}{did_you_mean(name, known)}."
+            f"got {name!r}{did_you_mean(name, known) or '.'}"
         )
     model: PreTrainedModel = AutoModel.from_config(config)
     return model

@@ -219,5 +219,6 @@ def dataset_row(names: Sequence[str], dataset: str | None) -> int:
             )
         return 0
     if dataset not in names:
-        raise FeatureMismatch(f"dataset: expected one of {list(names)}, got {dataset!r}{did_you_mean(dataset, names)}.")
+        near = did_you_mean(dataset, names) or "."
+        raise FeatureMismatch(f"dataset: expected one of {list(names)}, got {dataset!r}{near}")
     return list(names).index(dataset)

@@ -40,7 +40,7 @@ def resize_images(images: NDArray[np.uint8], size: tuple[int, int], mode: Resize
             "Give RGB with the colours last."
         )
     if mode not in RESIZE_MODES:
-        raise FeatureMismatch(f"resize: expected stretch or pad, got {mode!r}{did_you_mean(mode, RESIZE_MODES)}.")
+        raise FeatureMismatch(f"resize: expected stretch or pad, got {mode!r}{did_you_mean(mode, RESIZE_MODES) or '.'}")
     height, width = size
     if height <= 0 or width <= 0:
         raise FeatureMismatch(f"image_size: expected (height, width) > 0, got {tuple(size)}.")
@@ -91,7 +91,7 @@ class ImageNormalization:
             if value not in NAMED:
                 raise FeatureMismatch(
                     f"image_normalize: expected one of {', '.join(NAMED)} or {{mean, std}}, "
-                    f"got {value!r}{did_you_mean(value, NAMED)}."
+                    f"got {value!r}{did_you_mean(value, NAMED) or '.'}"
                 )
             return NAMED[value]
         parts: list[Any] = list(value)

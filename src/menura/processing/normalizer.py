@@ -98,7 +98,8 @@ class Normalizer:
     ) -> None:
         if kind not in KINDS and kind != "affine":
             raise StatisticsError(
-                f"{feature}: expected a normalization of {', '.join(KINDS)}, got {kind!r}{did_you_mean(kind, KINDS)}."
+                f"{feature}: expected a normalization of {', '.join(KINDS)}, got {kind!r}"
+                f"{did_you_mean(kind, KINDS) or '.'}"
             )
         rows: list[StatisticsLike | Affine] = list(statistics) if isinstance(statistics, Sequence) else [statistics]
         self.kind = kind

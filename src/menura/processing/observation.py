@@ -25,7 +25,8 @@ def prepare_observation(observation: Mapping[str, Any], settings: ProcessorSetti
     """
     for key in observation:
         if key not in RAW_KEYS:
-            raise FeatureMismatch(f"observation: expected keys {list(RAW_KEYS)}, got {key!r}{_did_you_mean(key)}.")
+            near = did_you_mean(str(key), RAW_KEYS) or "."
+            raise FeatureMismatch(f"observation: expected keys {list(RAW_KEYS)}, got {key!r}{near}")
     batch: dict[str, Any] = {}
     if "state" in settings.keys and settings.features.state_dim:
         batch["state"] = torch.from_numpy(read_state(observation, settings))
@@ -95,7 +96,8 @@ def _images(observation: Mapping[str, Any], settings: ProcessorSettings) -> NDAr
     for camera in settings.camera_names:
         if camera not in images:
             raise FeatureMismatch(
-                f"observation.images: expected camera {camera!r}, got {list(images)}{_near(camera, images)}."
+                f"observation.images: expected camera {camera!r}, got {list(images)}"
+                f"{did_you_mean(camera, images) or '.'}"
             )
         raw = _grey_levels(np.asarray(images[camera]), camera, settings)
         if raw.dtype != np.uint8 and raw.shape[-3:-1] != size:  # whatever is resized is resized as in training
@@ -151,11 +153,3 @@ def _task(observation: Mapping[str, Any], settings: ProcessorSettings) -> list[s
 
 def _shape(tail: tuple[int | str, ...]) -> str:
     return f"({', '.join(str(size) for size in ('B', *tail))})"
-
-
-def _did_you_mean(key: str) -> str:
-    return did_you_mean(key, RAW_KEYS)
-
-
-def _near(camera: str, images: Mapping[str, Any]) -> str:
-    return did_you_mean(camera, images)

@@ -143,7 +143,7 @@ class ProcessorSettings:
             raise CheckpointError(f"{where}: expected format {FORMAT}, got {data.get('format')!r}.")
         names = {own.name for own in fields(cls)}
         for name in sorted(set(data) - names - {"format"}):
-            raise CheckpointError(f"{where}: expected known keys, got {name!r}{did_you_mean(name, names)}.")
+            raise CheckpointError(f"{where}: expected known keys, got {name!r}{did_you_mean(name, names) or '.'}")
         for name in sorted(names - set(data)):
             raise CheckpointError(f"{where}: expected the key {name!r}, got nothing.")
         values: dict[str, Any] = {
@@ -166,7 +166,7 @@ def _camera_names(policy_config: Any, features: Features) -> tuple[str, ...]:
         if name not in features.cameras:
             raise FeatureMismatch(
                 f"camera_names: expected some of {list(features.cameras)}, "
-                f"got {name!r}{did_you_mean(name, features.cameras)}."
+                f"got {name!r}{did_you_mean(name, features.cameras) or '.'}"
             )
     return tuple(named)
 

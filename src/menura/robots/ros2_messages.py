@@ -187,6 +187,7 @@ def _attribute(value: Any, name: str, field: Field) -> Any:
     if not hasattr(value, name):
         known: Mapping[str, str] = getattr(type(value), "get_fields_and_field_types", dict)()
         raise RobotError(
-            f"{field.name} ({field.path}): {type(value).__name__} has no field {name!r}{did_you_mean(name, known)}."
+            f"{field.name} ({field.path}): {type(value).__name__} has no field {name!r}"
+            f"{did_you_mean(name, known) or '.'}"
         )
     return getattr(value, name)

@@ -114,7 +114,8 @@ class LeRobotConfig:
         if name in self._data:
             return self._data[name]
         if default is _MISSING:
-            raise CheckpointError(f"{self.where}: expected {name!r}, got nothing{did_you_mean(name, self._data)}.")
+            near = did_you_mean(name, self._data) or "."
+            raise CheckpointError(f"{self.where}: expected {name!r}, got nothing{near}")
         return default
 
     def expect(self, name: str, value: Any, reason: str) -> None:

@@ -60,7 +60,8 @@ def converter(type_: str, where: str) -> Converter:
     """The converter of a LeRobot policy; CheckpointError names those there are."""
     if type_ not in CONVERTERS:
         raise CheckpointError(
-            f"{where}: expected a policy of {', '.join(CONVERTERS)}, got {type_!r}{did_you_mean(type_, CONVERTERS)}."
+            f"{where}: expected a policy of {', '.join(CONVERTERS)}, got {type_!r}"
+            f"{did_you_mean(type_, CONVERTERS) or '.'}"
         )
     return cast(Converter, importlib.import_module(f"menura.conversion.lerobot.{CONVERTERS[type_]}"))
 

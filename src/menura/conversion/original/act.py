@@ -86,7 +86,7 @@ def _given(args: Mapping[str, Any], file: Path) -> dict[str, Any]:
     for name in args:
         if name not in known:
             raise CheckpointError(
-                f"args: expected some of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}."
+                f"args: expected some of {', '.join(known)}, got {name!r}{did_you_mean(name, known) or '.'}"
             )
     cameras = args.get("camera_names")
     if not isinstance(cameras, list) or not cameras:
@@ -104,7 +104,8 @@ def _architecture(weights: Weights) -> dict[str, Any]:
     def shape(name: str) -> tuple[int, ...]:
         if name not in shapes:
             raise CheckpointError(
-                f"{weights.where}: expected an ACT of images (the tensor {name}), got none{did_you_mean(name, shapes)}."
+                f"{weights.where}: expected an ACT of images (the tensor {name}), got none"
+                f"{did_you_mean(name, shapes) or '.'}"
             )
         return shapes[name]
 

@@ -54,7 +54,7 @@ def options(cfg: Any, where: str) -> Options:
     name = str(policy.get("_target_", "")).rpartition(".")[2]
     if name not in KINDS:
         known = ", ".join(KINDS)
-        raise CheckpointError(f"{where}: expected a policy of {known}, got {name!r}{did_you_mean(name, KINDS)}.")
+        raise CheckpointError(f"{where}: expected a policy of {known}, got {name!r}{did_you_mean(name, KINDS) or '.'}")
     denoiser, sees_images = KINDS[name]
     network = policy if sees_images else _part(policy, "model", where)
     observation, action_dim, size = _shapes(policy, sees_images, where)

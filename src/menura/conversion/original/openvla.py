@@ -69,7 +69,7 @@ def read(path: Path, args: Mapping[str, Any]) -> Foreign:
     for name in args:
         if name not in DEFAULTS:
             raise CheckpointError(
-                f"args: expected some of {', '.join(DEFAULTS)}, got {name!r}{did_you_mean(name, DEFAULTS)}."
+                f"args: expected some of {', '.join(DEFAULTS)}, got {name!r}{did_you_mean(name, DEFAULTS) or '.'}"
             )
     given = {**DEFAULTS, **args}
     theirs = read_json(path / "config.json", CheckpointError)
