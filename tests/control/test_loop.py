@@ -38,6 +38,15 @@ def test_the_robot_goes_where_the_policy_says(make_arm: Any, make_policy: Any, m
     assert max(ages) < 20 / 50 + 0.011  # to the end of a chunk, and a late tick
 
 
+def test_sensing_inference_and_control_have_rates_of_their_own(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    arm = make_arm()
+    loop = make_loop(arm, make_policy(arm, took_s=0.1), sensing_hz=10.0, controller=Newest())
+    timing = loop.run_episode(0.6).timing
+    assert 2 <= timing.observations <= 10 * timing.seconds + 2
+    assert 2 <= timing.inferences <= timing.observations  # none of an observation twice, nor two at once
+    assert timing.ticks + timing.missed >= 60
+
+
 def test_time_begins_with_the_first_plan(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
     arm = make_arm()
     loop = make_loop(arm, make_policy(arm, took_s=0.15))
