@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,29 @@ def test_act(meta: MetaPolicy) -> None:
             assert json.loads(answer)["server_timing"]["infer_ms"] > 0
         assert count(server, "menura_sessions ") == 0
         assert fetch(server, "/act")[0] == 405
+
+
+def test_the_status_of_act_says_what_was_wrong(gated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta, policy = gated
+    body = {"state": STATE.tolist()}
+
+    def code(answer: tuple[int, str]) -> tuple[int, str]:
+        return answer[0], json.loads(answer[1])["error"]["code"]
+
+    with serving(meta, max_batch=1, max_queue=1) as server, ThreadPoolExecutor(2) as others:
+        policy.close_gate()
+        computing = others.submit(fetch, server, "/act", body)
+        policy.asked.acquire()
+        waiting = others.submit(fetch, server, "/act", body)
+        until(lambda: count(server, "menura_queue_length ") == 1)
+        assert code(fetch(server, "/act", body)) == (503, "busy")
+        policy.gate.set()
+        assert (computing.result()[0], waiting.result()[0]) == (200, 200)
+        policy.close_gate()
+        assert code(fetch(server, "/act", {**body, "deadline_ms": 20})) == (504, "late")
+        policy.gate.set()
+        monkeypatch.setattr(policy, "select_action", lambda *_: 1 / 0)
+        assert code(fetch(server, "/act", body)) == (500, "failed")
 
 
 def test_act_with_pictures(seeing: MetaPolicy) -> None:
