@@ -25,13 +25,24 @@ from .configuration_qwen_vl_diffusion import QwenVLDiffusionPolicyConfig
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
+class ActionBound(nn.Module):
+    """The largest absolute values (A,) of normalized actions, 1 or what was seen in training.
+
+    A module of its own: `device_map` may part the head into its modules, and would forget a buffer between them.
+    """
+
+    largest: Tensor
+
+    def __init__(self, action_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("largest", torch.ones(action_dim))
+
+
 class DiffusionHead(nn.Module):
     """A conditional U-Net that predicts the noise of a chunk; DDIM when acting.
 
     Guesses of the chunk are clipped to [-1, 1], or to what normalized actions were seen in training where that is more.
     """
-
-    action_bound: Tensor
 
     def __init__(self, config: QwenVLDiffusionPolicyConfig) -> None:
         super().__init__()
@@ -44,7 +55,7 @@ class DiffusionHead(nn.Module):
             time_dim=config.time_embedding_size,
         )
         self.process = DiffusionProcess(n_diffusion_steps=config.n_train_steps)
-        self.register_buffer("action_bound", torch.ones(config.action_dim))
+        self.action_bound = ActionBound(config.action_dim)
         self.n_inference_steps = config.n_inference_steps
 
     def constants(self, condition: Tensor, tokens: Tensor, there: Tensor) -> Tensor:
@@ -59,14 +70,14 @@ class DiffusionHead(nn.Module):
     def training_pair(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of actions (B, T, A): a noisy sample, its time (B,), and what the network ought to say of it."""
         if self.training:
-            widen_bound(self.action_bound, actions)
+            widen_bound(self.action_bound.largest, actions)
         time = self.process.draw_times(len(actions), actions.device)
         noise = torch.randn_like(actions)
         return self.process.add_noise(actions, noise, time), time, self.process.target(actions, noise, time)
 
     def sample(self, denoise: Denoise, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
         """A chunk (B, T, A), from standard normal noise of that shape, towards `guidance`."""
-        bound = self.action_bound.float()
+        bound = self.action_bound.largest.float()
         return self.process.sample(denoise, noise, self.n_inference_steps, bound, guidance=guidance)
 
 
