@@ -230,16 +230,13 @@ class ZMQDoor:
         """What this server is asked with and answers, by the names that its clients have for it."""
         meta, keys = self._engine.meta, self._engine.keys
         now = list(meta.observation_offsets)
-        video, state, task = list(meta.required_cameras), ["state"] if meta.features.state_dim else [], "task"
-        if not self._own_names:
-            video = [_own_part(keys.camera_keys[camera]) for camera in meta.required_cameras]
-            state = [_own_part(part.keys[0]) for part in keys.state]
-            task = _own_part(keys.task[0])
+        video = [_last_part(keys.camera_keys[camera]) for camera in meta.required_cameras]
+        state = [_last_part(part.keys[0]) for part in keys.state]
         return {
             "video": groot_codec.modality(video, now),
             "state": groot_codec.modality(state, now),
             "action": groot_codec.modality(keys.action_names, range(meta.chunk_size or 1)),
-            "language": groot_codec.modality([task], [0]),
+            "language": groot_codec.modality([_last_part(keys.task[0])], [0]),
         }
 
     def _in_own_names(self, observation: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -271,9 +268,9 @@ def _unpacked(message: bytes) -> Mapping[Any, Any]:
     return request
 
 
-def _own_part(key: str) -> str:
+def _last_part(key: str) -> str:
     """`arm` of the key `state/arm`."""
-    return key.partition("/")[2] or key
+    return key.rpartition("/")[2]
 
 
 def _row(modality: str, name: Any, value: Any, batched: bool) -> Any:
