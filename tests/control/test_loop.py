@@ -47,6 +47,13 @@ def test_sensing_inference_and_control_have_rates_of_their_own(make_arm: Any, ma
     assert timing.ticks + timing.missed >= 60
 
 
+def test_an_inference_is_delayed_where_a_stand_in_is_told_so(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
+    arm = make_arm(faults={"inference_delay_s": 0.15})
+    timing = make_loop(arm, make_policy(arm)).run_episode(0.3).timing
+    assert timing.inference_ms.p50 >= 150
+    assert timing.delay_ms.p50 >= 150
+
+
 def test_time_begins_with_the_first_plan(make_arm: Any, make_policy: Any, make_loop: Any) -> None:
     arm = make_arm()
     loop = make_loop(arm, make_policy(arm, took_s=0.15))

@@ -114,7 +114,7 @@ class ControlLoop:
         )
         self.watchdog = watchdog or WatchdogSettings()
         self.observers = tuple(observers)
-        self.planner = Planner(policy, self.chunk_period_s, self.clock)
+        self.planner = Planner(policy, self.chunk_period_s, self.clock, robot.inference_delay_s)
         self.paused = False
         self.asked_to_end: tuple[Ended, str] | None = None
         controller.begin(self.features, self.control_period_s)  # refused before anything moves

@@ -94,16 +94,18 @@ class Planner:
         policy: asked by one thread alone.
         period_s: from one action of a chunk to the next.
         clock: by which answers are timed.
+        delay_s: how much longer each inference is made to take.
 
     Attributes:
         asked_s: when the inference under way began; None: none is.
     """
 
-    def __init__(self, policy: ChunkPolicy, period_s: float, clock: Clock) -> None:
+    def __init__(self, policy: ChunkPolicy, period_s: float, clock: Clock, delay_s: float = 0.0) -> None:
         self.asked_s: float | None = None
         self._policy = policy
         self._period_s = period_s
         self._clock = clock
+        self._delay_s = delay_s
         self._generator: Any = None
         self._number = 0  # of the next request
         self._wanted = 0  # the first whose answer is still of use
@@ -152,6 +154,7 @@ class Planner:
             number, request = asked
             began_s = self._clock.now()
             actions, problem = attempt(partial(self._predict, request))
+            self._clock.sleep_until(self._clock.now() + self._delay_s)
             chunk = None if actions is None else ActionChunk(actions, request.captured_s, self._period_s, number)
             self._answers.put((number, Answer(chunk, problem, self._clock.now() - began_s)))
 

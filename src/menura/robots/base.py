@@ -128,12 +128,14 @@ class Robot:
         features: what its observations and actions mean; `fps` is the rate at which it is made to be commanded.
         limits: what it must never be sent beyond; without any it is not driven.
         clock: what the times of its observations are of. Whoever drives it sets it before `connect`.
+        inference_delay_s: of stand-ins, on which delays are tried: how much longer a policy is made to take.
     """
 
     name: str
     features: Features
     limits: Limits | None = None
     clock: Clock = WallClock()
+    inference_delay_s: float = 0.0
 
     def connect(self) -> None:
         """Reach the hardware; RobotError says what to do where it cannot be reached. Nothing moves."""

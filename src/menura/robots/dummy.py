@@ -74,6 +74,7 @@ class DummyRobot(Robot):
         self._start = self._start_of(self.features.state, start or {})
         self._lag_s = lag_s
         injected = Faults.of(faults or {})
+        self.inference_delay_s = injected.inference_delay_s
         self._sensing = Sensing((STATE, *self.features.cameras), injected)
         self._connection = Connection(name, injected)
         self._commands = Commands(self.features, injected.action_delay_s)

@@ -24,6 +24,7 @@ class Faults:
     Attributes:
         sensing_delay_s: how long everything sensed is under way.
         sensing_jitter_s: each is under way up to this much longer.
+        inference_delay_s: how much longer the policy takes to answer.
         action_delay_s: how long a command is under way.
         drop_share: the share of what is sensed, of each stream by itself, that never arrives; in [0, 1).
         frozen_after_s: stream (a camera, or `state`) -> when it stops to give anything new.
@@ -34,6 +35,7 @@ class Faults:
 
     sensing_delay_s: float = 0.0
     sensing_jitter_s: float = 0.0
+    inference_delay_s: float = 0.0
     action_delay_s: float = 0.0
     drop_share: float = 0.0
     frozen_after_s: Mapping[str, float] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Faults:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("sensing_delay_s", "sensing_jitter_s", "action_delay_s"):
+        for name in ("sensing_delay_s", "sensing_jitter_s", "inference_delay_s", "action_delay_s"):
             if not getattr(self, name) >= 0:
                 raise RobotError(f"faults.{name}: expected a number of at least 0, got {getattr(self, name)}.")
         if not 0 <= self.drop_share < 1:

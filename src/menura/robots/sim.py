@@ -65,6 +65,7 @@ class SimRobot(Robot):
         if not realtime_factor > 0:
             raise RobotError(f"realtime_factor: expected a number above 0, got {realtime_factor}.")
         injected = Faults.of(faults or {})
+        self.inference_delay_s = injected.inference_delay_s
         if clock is not None:
             self.clock = clock
         config = load_env(env, project) if isinstance(env, str) else env
