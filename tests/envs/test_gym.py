@@ -188,9 +188,7 @@ def test_a_wrong_config_is_refused():
         make_env({"name": "Gym"})
     with pytest.raises(ComponentError, match=r"did you mean .?Aloha"):
         make_env({"class": "Alloha"})
-    with pytest.raises(
-        ConfigError, match=r"env.args.state_key: no such argument of GymEnv; did you mean 'state_keys'\?"
-    ):
+    with pytest.raises(ConfigError, match=r"env.args.state_key: no such argument of GymEnv; did you mean state_keys\?"):
         gym(id="CartPole-v1", state_key=["a"])
     with pytest.raises(ConfigError, match=r"env.args.id: expected a value, which GymEnv requires, got none."):
         gym()
