@@ -25,7 +25,6 @@ from menura.files import json_text, read_json, sha256, write_json
 
 FACTS = "meta/collect.json"
 FAILURES = "-failures"  # behind the name of a dataset: that of the attempts that failed
-_BEFORE = {"stride": 1}  # what held before it could be said
 _PATIENCE = 10  # attempts for each episode asked for, before giving up
 
 
@@ -143,7 +142,7 @@ class Collection:
                 )
             return
         earlier = read_json(self._root / FACTS, DataError)
-        different = [key for key in facts if earlier.get(key, _BEFORE.get(key)) != facts[key]]
+        different = [key for key in facts if earlier.get(key) != facts[key]]
         if different:
             listed = "; ".join(f"{key}: {earlier.get(key)!r} there, {facts[key]!r} now" for key in different)
             raise DataError(
