@@ -1,6 +1,7 @@
 """How long policies take to answer, and how much of that is the policy itself.
 
-Prints one JSON line. Each policy is made from its section (`configs/policy/<name>.yaml`, or `tiny/<name>`) with random
+Prints one JSON line; on stderr what is measured, as it is (`bc_rnn` looks at ten pictures of each camera: 64 rows of
+them take ten minutes). Each policy is made from its section (`configs/policy/<name>.yaml`, or `tiny/<name>`) with random
 weights; two cameras of 240x320 where it takes images. For each batch size:
 
     median_ms, p99_ms   raw observation -> physical chunk (`MetaPolicy.predict`)
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -155,6 +157,7 @@ def main() -> None:
                 "p99_ms": round(latency.p99, 3),
                 "outside": round(latency.outside, 4),
             }
+            print(f"{section}, {batch} rows: {rows[f'batch_{batch}']}", file=sys.stderr)
             if batch == 1 and (steps := of_steps(meta, obs, repeats)) is not None:
                 rows["steps"] = round(steps, 3)
         if (queued := queued_us(meta)) is not None:
