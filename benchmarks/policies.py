@@ -1,8 +1,8 @@
 """How long policies take to answer, and how much of that is the policy itself.
 
 Prints one JSON line; on stderr what is measured, as it is (`bc_rnn` looks at ten pictures of each camera: 64 rows of
-them take ten minutes). Each policy is made from its section (`configs/policy/<name>.yaml`, or `tiny/<name>`) with random
-weights; two cameras of 240x320 where it takes images. For each batch size:
+them take ten minutes). Each policy is made from its section (`configs/policy/<name>.yaml`, or `tiny/<name>`) with
+random weights; two cameras of 240x320 where it takes images. For each batch size:
 
     median_ms, p99_ms   raw observation -> physical chunk (`MetaPolicy.predict`)
     outside             the share of the median that is not the model (`select_action` on inputs that are ready)
