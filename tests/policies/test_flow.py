@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -151,6 +152,9 @@ def pretrained(tmp_path):
     torch.manual_seed(7)
     text = BertModel(BertConfig(vocab_size=len(vocabulary), **BERT))
     text.save_pretrained(tmp_path / "text")
+    settings = json.loads((tmp_path / "text" / "config.json").read_text())
+    earlier = {"gradient_checkpointing": False}  # as published files have it: a setting of an earlier transformers
+    (tmp_path / "text" / "config.json").write_text(json.dumps(settings | earlier))
     BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "text")
     resnet = ResNetModel(ResNetConfig(**RESNET))
     for buffer in resnet.buffers():

@@ -50,7 +50,9 @@ def _from_settings(settings: Mapping[str, Any]) -> PreTrainedModel:
         raise ValueError(f"expected the settings of a transformers model with a model_type, got {dict(settings)}")
     config = AutoConfig.for_model(**settings)
     known = {*type(config)().to_dict(), *config.attribute_map, *AutoConfig.for_model("bert").to_dict()}
-    for name in sorted(settings.keys() - known):  # which the config would swallow
+    # Of settings that a user wrote: what transformers itself wrote down keeps what it no longer knows.
+    unknown = set() if "transformers_version" in settings else settings.keys() - known
+    for name in sorted(unknown):  # which the config would swallow
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"expected settings of {type(config).__name__}, got {name!r}{hint}")
