@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from menura.errors import ContractError, did_you_mean
+from menura.policies.common.backbones import misspelt
 
 Pooling = Literal["mean", "first", "pooler"]
 POOLINGS = ("mean", "first", "pooler")
@@ -110,8 +111,7 @@ def _from_config(settings: Mapping[str, Any]) -> PreTrainedModel:
             "Add for example `model_type: resnet`."
         )
     config = AutoConfig.for_model(**settings)
-    known = type(config)().to_dict().keys() | config.attribute_map.keys()
-    for name in settings.keys() - known:  # which the config would swallow
+    for name, known in misspelt(settings, config):
         raise ContractError(
             f"VisionEncoder.model: expected settings of {type(config).__name__}, "
             f"got {name!r}{did_you_mean(name, known) or '.'}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedModel, SiglipTextConfig, SiglipTextModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, SiglipTextConfig, SiglipTextModel
 
 Source = str | Mapping[str, Any]
 
@@ -45,14 +45,22 @@ def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     return {"model_type": model.config.model_type, **settings}
 
 
+def misspelt(settings: Mapping[str, Any], config: PretrainedConfig) -> list[tuple[str, set[str]]]:
+    """Settings that the config would swallow, each with all that it knows.
+
+    Of those that a user wrote: what `transformers` wrote down may be of an earlier version, and is not misspelt.
+    """
+    if "transformers_version" in settings:
+        return []
+    known = {*type(config)().to_dict(), *config.attribute_map, *AutoConfig.for_model("bert").to_dict()}
+    return [(name, known) for name in sorted(settings.keys() - known)]
+
+
 def _from_settings(settings: Mapping[str, Any]) -> PreTrainedModel:
     if "model_type" not in settings:
         raise ValueError(f"expected the settings of a transformers model with a model_type, got {dict(settings)}")
     config = AutoConfig.for_model(**settings)
-    known = {*type(config)().to_dict(), *config.attribute_map, *AutoConfig.for_model("bert").to_dict()}
-    # Of settings that a user wrote: what transformers itself wrote down keeps what it no longer knows.
-    unknown = set() if "transformers_version" in settings else settings.keys() - known
-    for name in sorted(unknown):  # which the config would swallow
+    for name, known in misspelt(settings, config):
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"expected settings of {type(config).__name__}, got {name!r}{hint}")
