@@ -201,7 +201,12 @@ def test_one_policy_for_all_tasks_and_cells_of_another_plan_are_refused(project:
     plan = write(project, joint=True, training_seeds=[0], policies={"small": PLAN["policies"]["small"]})
     table = reproduce(plan, output_dir="out", num_workers=1, progress=False)
     assert made(table) == [("small", 0, ("25", "30"))]
-    assert (Path("out") / "small" / "joint" / "seed0" / "evaluation-25" / "results.json").is_file()
+    run = Path("out") / "small" / "joint" / "seed0"
+    assert (run / "evaluation-25" / "results.json").is_file()
+
+    (run / "cell.json").unlink()  # as if it had been killed after its training, which then costs what it did
+    again = reproduce(plan, output_dir="out", num_workers=1, progress=False)
+    assert again.cells[0]["training_cpu_s"] == table.cells[0]["training_cpu_s"] > 0
 
     other = write(project, joint=True, training_seeds=[0], policies={"small": PLAN["policies"]["small"]}, episodes=5)
     with pytest.raises(ConfigError, match="got one of another"):

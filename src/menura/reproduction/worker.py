@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from menura.evaluation.child import Parent, attend
-from menura.files import write_json
+from menura.files import read_json, write_json
 from menura.reproduction.baselines import counted
 from menura.reproduction.plan import Cell, Plan, fingerprint
 
 CELL_FILE = "cell.json"
+#: What the training took, from its end on.
+TRAINING_FILE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ def make_cell(setup: Setup, cell: Cell) -> dict[str, Any]:
     from menura.meta_policy import MetaPolicy
     from menura.training.run import train
 
-    plan, project = setup.plan, setup.project
+    plan, project, cost = setup.plan, setup.project, cell.run / TRAINING_FILE
     before = _cpu_s()
     trained = train(setup.task, output_dir=cell.run, overrides=cell.overrides, project=project)
-    training_s = _cpu_s() - before
+    if not cost.exists():  # else it was trained before an evaluation that did not end
+        write_json(cost, {"cpu_s": round(_cpu_s() - before, 1)})
     policy = MetaPolicy.from_pretrained(cell.run, device="cpu", project=project)
     episodes: dict[str, dict[str, list[float]]] = {}
     before = _cpu_s()
@@ -73,7 +76,7 @@ def make_cell(setup: Setup, cell: Cell) -> dict[str, Any]:
         "class": policy.name,
         "parameters": sum(parameter.numel() for parameter in policy.policy.parameters()),
         "training_steps": trained.metrics["steps"],
-        "training_cpu_s": round(training_s, 1),
+        "training_cpu_s": read_json(cost)["cpu_s"],
         "evaluation_cpu_s": round(evaluation_s, 1),
         "latency_ms": round(latency.median, 3),
         "latency_p99_ms": round(latency.p99, 3),
