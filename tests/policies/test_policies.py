@@ -21,6 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch._inductor import config as inductor
 from transformers import PreTrainedModel
 
 import menura.policies
@@ -451,7 +452,8 @@ def test_captured_by_the_compiler_it_gives_the_same(case):
 @pytest.mark.slow
 @every_policy
 def test_compiled_it_gives_the_same(case):
-    compiled_alike(*case, backend="inductor")
+    with inductor.patch(fallback_random=True):  # else it draws other noise than PyTorch does by the same seed
+        compiled_alike(*case, backend="inductor")
 
 
 @every_policy
