@@ -52,7 +52,7 @@ def misspelt(settings: Mapping[str, Any], config: PretrainedConfig) -> list[tupl
     """
     if "transformers_version" in settings:
         return []
-    known = {*type(config)().to_dict(), *config.attribute_map, *AutoConfig.for_model("bert").to_dict()}
+    known = {*type(config)().to_dict(), *config.attribute_map}
     return [(name, known) for name in sorted(settings.keys() - known)]
 
 
