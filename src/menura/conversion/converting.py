@@ -66,16 +66,18 @@ def load_foreign(
         CheckpointError, StatisticsError: it is none, it is damaged, or something in it has no place in Menura.
     """
     path = Path(path)
-    if origin is None:
-        origin = recognise(path)
-    if origin is None:
-        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {_what_it_is(path)}.")
-    if origin not in READERS:
+    if origin is not None and origin not in READERS:
         raise CheckpointError(
             f"from: expected one of {', '.join(READERS)}, got {origin!r}{did_you_mean(origin, READERS) or '.'}"
         )
     if not path.exists():
-        raise CheckpointError(f"{path}: expected a checkpoint of {origin}, got no such file or directory.")
+        expected = origin or ", ".join(READERS)
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of {expected}, got no such file or directory.{fetching(path)}"
+        )
+    origin = origin or recognise(path)
+    if origin is None:
+        raise CheckpointError(f"{path}: expected a checkpoint of {', '.join(READERS)}, got {_what_it_is(path)}.")
     foreign = _reader(origin).read(path, args or {})
     foreign.policy.to(device)
     foreign.processor.to(device)
@@ -167,8 +169,6 @@ def example_observation(processor: Processor, rows: int = _GOLDEN_ROWS) -> dict[
 
 
 def _what_it_is(path: Path) -> str:
-    if not path.exists():
-        return f"no such file or directory.{fetching(path)}".removesuffix(".")
     if (path / MANIFEST_FILE).is_file():
         return "one of Menura's own. --to lerobot goes the other way, --merge merges adapters"
     return "none of them"
