@@ -68,13 +68,11 @@ def read(path: Path, file: Path) -> Table | None:
 
 def pages(found: dict[Path, Table | None]) -> dict[Path, str]:
     """What every page with results is to say."""
-    texts = {
-        page: page.read_text(encoding="utf-8") for page in (PAGE, *sorted((PAGE.parent / "policies").glob("*.md")))
-    }
+    policies = {page: page.read_text(encoding="utf-8") for page in sorted((PAGE.parent / "policies").glob("*.md"))}
     new = {
-        page: NUMBERS.sub(lambda of: of[1] + numbers(of[2].split(", "), found), text) for page, text in texts.items()
+        page: NUMBERS.sub(lambda of: of[1] + numbers(of[2].split(", "), found), text) for page, text in policies.items()
     }
-    return new | {PAGE: WRITTEN.sub(lambda _: written(found), texts[PAGE])}
+    return {PAGE: WRITTEN.sub(lambda _: written(found), PAGE.read_text(encoding="utf-8")), **new}
 
 
 def numbers(policies: list[str], found: dict[Path, Table | None]) -> str:
