@@ -3,7 +3,7 @@
 Prints one JSON line. `ratio` is (steps per second of rollouts) / (steps per second of the bare environment); both run
 the same seeds for the same number of steps, with one thread each, and take turns so that a busy machine hits both.
 
-    python benchmarks/rollouts.py [--env metaworld|panda_gym|aloha] [--camera] [--workers 2] [--num_envs 16]
+    python benchmarks/rollouts.py [--env metaworld|panda_gym|aloha] [--camera] [--workers 2] [--num_envs 32]
 
 With `--camera` the policy looks at one camera of 84 x 84 before each of its chunks, and so does the bare environment.
 """
@@ -88,7 +88,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", choices=ENVIRONMENTS, default="metaworld")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--num_envs", type=int, default=16)
+    parser.add_argument("--num_envs", type=int, default=32)
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--camera", action="store_true")
