@@ -1,8 +1,10 @@
 """The policy server against openpi's own, with the same policy, which answers at once: what is left is the serving.
 
 Prints one JSON line. Each pair of client and server is asked in turns, so that both meet the same machine: `round_trip`
-of two 224 x 224 pictures, quiet and while a process spins on every core; `overhead_ms` of a request without pictures
-over asking the policy directly; `four_clients`, how many more answers four clients get than one, of a policy of 20 ms.
+of two 224 x 224 pictures, quiet and while a process spins on every core (`busy`; `busy_asked_first`: by clients of a
+thread that goes before others, as the one is in which `menura control` asks); `overhead_ms` of a request without
+pictures over asking the policy directly; `four_clients`, how many more answers four clients get than one, of a policy
+of 20 ms.
 `ratio` is the median of our round trip over openpi's (wanted: at most 1.0; at most 0.5 of its p99 on a busy machine);
 without openpi, the overhead over 1 ms. `server_cpu` is the time (ms) that a request costs the server's processors.
 
@@ -32,6 +34,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import psutil
+
+from menura.priority import ANSWERING, real_time
 
 STATE, ACTIONS, CHUNK, SIDE = 14, 14, 50, 224
 POLICY_S = 0.020
@@ -72,7 +76,7 @@ def serve_ours(port: int, cameras: int, policy_s: float) -> None:
     meta.predict = predict
 
     async def listen() -> None:
-        listening = await PolicyServer(meta, port=port).start()
+        listening = await PolicyServer(meta, port=port, real_time=True).start()
         await listening.serve_forever()
 
     asyncio.run(listen())
@@ -193,6 +197,8 @@ def round_trips(openpi: Path | None, cameras: int, rounds: int, requests: int, b
         if busy:
             with busy_machine():
                 result["busy"] = in_turns(asks, rounds, requests)
+                with real_time(ANSWERING):
+                    result["busy_asked_first"] = in_turns(asks, rounds, requests)
     for told in result.values():
         if "openpi" in told:
             told["ratio"] = {key: round(told["menura"][key] / told["openpi"][key], 3) for key in ("median", "p99")}

@@ -18,6 +18,8 @@ from menura.control.sensing import Seen, Sensing
 from menura.control.watchdog import attempt
 from menura.errors import ContractError
 from menura.features import Features
+from menura.priority import ANSWERING, go_first
+from menura.served_policy import ServedPolicy
 
 Float32 = NDArray[np.float32]
 
@@ -150,6 +152,8 @@ class Planner:
         self._thread.join(_GOODBYE_S)
 
     def _run(self) -> None:
+        if isinstance(self._policy, ServedPolicy):  # another computes: what is done here is short, and waited for
+            go_first(ANSWERING)
         while (asked := self._requests.get()) is not None:
             number, request = asked
             began_s = self._clock.now()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
+from menura.priority import ANSWERING, real_time
 from menura.serving.doors.access import EXPECTED_KEY, Access, Limits, check_bind, is_loopback, tls_context
 from menura.serving.doors.http import HTTPDoor
 from menura.serving.doors.metrics import CONTENT_TYPE, Metrics
@@ -41,6 +43,8 @@ class PolicyServer:
             checkpoint, when None.
         max_batch, max_wait_ms, max_queue: as of `Engine`.
         limits: how much a client may ask for.
+        real_time: whether the server goes before other programs, where the system permits it; for a process that does
+            nothing but serve (`menura.priority`).
 
     Raises:
         AccessError: others could ask it without a key, or the key or the certificate cannot be used.
@@ -61,6 +65,7 @@ class PolicyServer:
         max_wait_ms: float = 2.0,
         max_queue: int = 64,
         limits: Limits | None = None,
+        real_time: bool = False,
     ) -> None:
         check_bind(host, api_key)
         self.host = host
@@ -71,8 +76,15 @@ class PolicyServer:
         self._access = Access(api_key)
         self._limits = limits or Limits()
         self._own_names = keys is None
+        self._real_time = real_time
         self._engine = Engine(
-            meta, keys=keys, max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue, metrics=self.metrics
+            meta,
+            keys=keys,
+            max_batch=max_batch,
+            max_wait_ms=max_wait_ms,
+            max_queue=max_queue,
+            metrics=self.metrics,
+            real_time=real_time,
         )
 
     @property
@@ -126,6 +138,8 @@ class PolicyServer:
             raise _cannot_listen(self.host, self.port, error, "--port") from error
         self.port = runner.addresses[0][1]
         listening = Listening(self._engine, doors, runner, self.port)
+        if self._real_time:
+            listening.go_first()
         if self.zmq_port is not None:
             try:
                 self.zmq_port = listening.add_zmq(self._zmq_door(listening.stop), self.host, self.zmq_port)
@@ -153,6 +167,7 @@ class Listening:
         self._zmq: ZMQDoor | None = None
         self._stopped = asyncio.Event()
         self._closed = False
+        self._going_first = ExitStack()
         self.port = port
         self.zmq_port: int | None = None
 
@@ -161,6 +176,10 @@ class Listening:
         self.zmq_port = door.listen(host, port)
         self._zmq = door
         return self.zmq_port
+
+    def go_first(self) -> None:
+        """Until it is closed, the event loop's thread goes before other programs."""
+        self._going_first.enter_context(real_time(ANSWERING))
 
     def stop(self) -> None:
         """Ends `serve_forever`."""
@@ -185,6 +204,7 @@ class Listening:
         await self._engine.drain(max(end_s - asyncio.get_running_loop().time(), 0.0))
         await self._runner.cleanup()
         self._doors.close()
+        self._going_first.close()
 
     async def __aenter__(self) -> Listening:
         return self

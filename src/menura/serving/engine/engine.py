@@ -13,6 +13,7 @@ from typing import Any
 
 from menura.errors import ConfigError, ContractError
 from menura.meta_policy import MetaPolicy
+from menura.priority import ANSWERING, go_first
 from menura.serving.engine.batching import Batcher, Computed
 from menura.serving.engine.errors import Busy, Late, ServingError
 from menura.serving.engine.keys import KeyMap
@@ -45,6 +46,7 @@ class Engine:
         max_queue: how many requests may wait.
         max_image_pixels: of one picture.
         metrics: told what happens.
+        real_time: whether its threads go before other programs, where the system permits it (`menura.priority`).
 
     Raises:
         ConfigError: a number is out of range, or the keys do not fit the checkpoint.
@@ -60,6 +62,7 @@ class Engine:
         max_queue: int = 64,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         metrics: EngineMetrics | None = None,
+        real_time: bool = False,
     ) -> None:
         for name, value in {
             "max_batch": max_batch,
@@ -79,8 +82,12 @@ class Engine:
         self._metrics: EngineMetrics = metrics or Unheard()
         self._reader = RequestReader(meta, self.keys, max_image_pixels)
         self._resets = callable(getattr(meta.policy, "reset", None))
-        self._worker = Worker()
-        self._decoders = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="pictures")
+        self._worker = Worker(real_time)
+        self._decoders = ThreadPoolExecutor(
+            max_workers=min(4, os.cpu_count() or 1),
+            thread_name_prefix="pictures",
+            initializer=functools.partial(go_first, ANSWERING) if real_time else None,
+        )
         self._batcher = Batcher(
             functools.partial(predict_rows, meta),
             self._worker,

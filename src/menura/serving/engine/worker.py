@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from menura.priority import ANSWERING, go_first
+
 Result = TypeVar("Result")
 
 #: Begins the name of every such thread.
@@ -21,9 +23,13 @@ class Worker:
 
     It is handed work, and hands back, without the futures and locks of an executor: on a busy computer each of them is
     another wait for the scheduler. The thread ends with the process, whatever it is doing.
+
+    Args:
+        real_time: whether the thread goes first (`menura.priority`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, real_time: bool = False) -> None:
+        self._real_time = real_time
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=NAME, daemon=True).start()
 
@@ -52,6 +58,8 @@ class Worker:
         self._work.put(None)
 
     def _run(self) -> None:
+        if self._real_time:
+            go_first(ANSWERING)
         while (work := self._work.get()) is not None:
             work()
 
