@@ -8,7 +8,7 @@ from menura.errors import did_you_mean, listed, near_or_known, nearest
 def test_the_nearest_name() -> None:
     assert nearest("Learning_rte", ["lr", "learning_rate"]) == "learning_rate"
     assert nearest("zzz", ["lr"]) is None
-    assert did_you_mean("actt", ["act", "pi0"]) == "; did you mean 'act'?"
+    assert did_you_mean("actt", ["act", "pi0"]) == "; did you mean act?"
     assert did_you_mean("zzz", ["act"]) == ""
 
 

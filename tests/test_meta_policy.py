@@ -149,7 +149,7 @@ class TestPredict:
         policy = meta(datasets=("one", "two"))
         with pytest.raises(FeatureMismatch, match=r"expected one of \['one', 'two'\], .* got none"):
             MetaPolicy(policy.policy, policy.processor)
-        with pytest.raises(FeatureMismatch, match="did you mean 'two'"):
+        with pytest.raises(FeatureMismatch, match="did you mean two"):
             MetaPolicy(policy.policy, policy.processor, dataset="tow")
         second = MetaPolicy(policy.policy, policy.processor, dataset="two")
         second.predict(states(0))

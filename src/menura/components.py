@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from menura.errors import ComponentError, ConfigError, MenuraError, near_or_known, nearest
+from menura.errors import ComponentError, ConfigError, MenuraError, did_you_mean, near_or_known
 from menura.source import UNKNOWN, Constant, Parameters, SourceClass, SourceModule, class_line, module_file
 from menura.user_code import last_frame
 
@@ -415,8 +415,7 @@ def _not_found(kind: str, name: str, project: Path) -> str:
     own = ", ".join(BUILT_IN[kind]) or "none"
     places = f"{kind}/ of the project, Menura's own ({own}), entry points menura.{kind}"
     unread = f". Not readable: {'; '.join(broken)}" if broken else ""
-    near = nearest(name, sorted(names))
-    hint = _exact_hint(name) or (f"; did you mean {near}?" if near is not None else ".")
+    hint = _exact_hint(name) or did_you_mean(name, sorted(names)) or "."
     return f"no {kind} class is named {name!r}{hint} Looked in {places}{unread}"
 
 

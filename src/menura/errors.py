@@ -62,9 +62,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest candidate, else the empty string."""
+    """`"; did you mean x?"` for the nearest candidate, else the empty string."""
     match = nearest(name, candidates)
-    return f"; did you mean {match!r}?" if match is not None else ""
+    return f"; did you mean {match}?" if match is not None else ""
 
 
 def near_or_known(name: str, candidates: Iterable[str]) -> str:
@@ -72,8 +72,7 @@ def near_or_known(name: str, candidates: Iterable[str]) -> str:
     names = list(candidates)
     if not names:
         return ""
-    match = nearest(name, names)
-    return f". Known: {listed(names)}" if match is None else f"; did you mean {match}?"
+    return did_you_mean(name, names) or f". Known: {listed(names)}"
 
 
 def listed(names: Sequence[str]) -> str:

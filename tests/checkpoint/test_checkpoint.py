@@ -360,7 +360,7 @@ def test_another_processing_is_caught(saved, helpers, edit: dict[str, Any]) -> N
 def test_an_unknown_key_of_the_processor_is_refused(saved, helpers) -> None:
     edit_json(saved.directory / "processor_config.json", resise="pad")
     helpers.rehash(saved.directory)
-    with pytest.raises(CheckpointError, match="got 'resise'; did you mean 'resize'"):
+    with pytest.raises(CheckpointError, match="got 'resise'; did you mean resize"):
         load_checkpoint(saved.directory, project=saved.project)
 
 

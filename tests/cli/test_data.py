@@ -121,10 +121,10 @@ def test_info_says_that_a_dataset_is_unfinished(
     ("words", "message"),
     [
         (("info", "nowhere"), "nowhere: expected a file or a directory"),
-        (("convert", "{source}", "-o", "out", "--to", "lerobt"), "did you mean 'lerobot'"),
+        (("convert", "{source}", "-o", "out", "--to", "lerobt"), "did you mean lerobot"),
         (("convert", "{source}", "-o", "out", "--keys", "front"), "--keys: expected a mapping such as"),
         (("convert", "{source}", "-o", "out", "--wrappers", "Resample"), "--wrappers: expected a list such as"),
-        (("convert", "{source}", "-o", "out", "--args", "{maks: train}"), "did you mean 'mask'"),
+        (("convert", "{source}", "-o", "out", "--args", "{maks: train}"), "did you mean mask"),
         (("delete", "{source}", "-o", "out", "--episodes", "3;4"), "--episodes: expected numbers such as 3,7,10-12"),
         (("rename", "{source}", "-o", "out", "--state", "x"), "--state: expected old=new, got 'x'"),
         (("rename", "{source}", "-o", "out", "--cameras", "=x"), "--cameras: expected old=new, got '=x'"),

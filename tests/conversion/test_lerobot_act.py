@@ -292,7 +292,7 @@ def feature(kind, *shape):
 
 
 REFUSED = {
-    "unknown policy": (config_with(type="actt"), "expected a policy of act, .* got 'actt'; did you mean 'act'"),
+    "unknown policy": (config_with(type="actt"), "expected a policy of act, .* got 'actt'; did you mean act"),
     "no type": (
         lambda path: edit(path / "config.json", lambda config: config.update(input_shapes={}) or config.pop("type")),
         "expected 'type', the kind of policy, got nothing",
@@ -393,7 +393,7 @@ def test_wrong_arguments(directory, tmp_path):
     with pytest.raises(CheckpointError, match="expected none for a LeRobot policy"):
         load_foreign(directory, args={"n_heads": 4})
     with pytest.raises(
-        CheckpointError, match=r"from: expected one of lerobot, .* got 'lerobott'; did you mean 'lerobot'"
+        CheckpointError, match=r"from: expected one of lerobot, .* got 'lerobott'; did you mean lerobot"
     ):
         load_foreign(directory, origin="lerobott")
     with pytest.raises(CheckpointError, match="to: expected one of menura, lerobot, got 'onnx'"):

@@ -186,7 +186,7 @@ def test_an_older_form_of_torch_save(directory):
     [
         ({}, r"expected the names of its cameras, .* got None\. Give them: --args '{camera_names: \[top\]}'"),
         ({"camera_names": "top"}, "expected the names of its cameras"),
-        ({**ARGS, "n_head": 2}, "args: expected some of camera_names, .* got 'n_head'; did you mean 'n_heads'"),
+        ({**ARGS, "n_head": 2}, "args: expected some of camera_names, .* got 'n_head'; did you mean n_heads"),
     ],
 )
 def test_wrong_arguments(directory, args, message):

@@ -276,9 +276,9 @@ def test_a_task_from_a_key(aloha: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"state": "qpso"}, r"episode_0\.hdf5:/: expected a dataset 'qpso' for keys\.state.*did you mean 'qpos'\?"),
-        ({"images": {"a": "cam_hihg"}}, r"'cam_hihg' for keys\.images.*did you mean 'cam_high'\?"),
-        ({"action": "acton"}, r"'acton' for keys\.action.*did you mean 'action'\?"),
+        ({"state": "qpso"}, r"episode_0\.hdf5:/: expected a dataset 'qpso' for keys\.state.*did you mean qpos\?"),
+        ({"images": {"a": "cam_hihg"}}, r"'cam_hihg' for keys\.images.*did you mean cam_high\?"),
+        ({"action": "acton"}, r"'acton' for keys\.action.*did you mean action\?"),
         ({"task": "language"}, r"'language' for keys\.task"),
         ({"task": "qpos"}, r"/observations/qpos: keys\.task: expected text, got float32"),
         ({"state": ["qpos", "observations/qpos"]}, r"qpos: keys\.state: expected each key once"),
@@ -325,7 +325,7 @@ def test_a_key_that_one_episode_lacks(aloha: Path) -> None:
     with h5py.File(aloha / "episode_7.hdf5", "a") as file:
         file.move("observations/qpos", "observations/qpos_")
     with pytest.raises(
-        DataError, match=r"episode_7\.hdf5:/: expected a dataset 'observations/qpos' as the first episode has.*qpos_'\?"
+        DataError, match=r"episode_7\.hdf5:/: expected a dataset 'observations/qpos' as the first episode has.*qpos_\?"
     ):
         open_dataset(aloha).episode(7)
 

@@ -176,14 +176,14 @@ def test_joined_and_renamed_keys(tmp_path: Path) -> None:
         (
             {"state": "observation.stat"},
             "{info}: expected a vector feature 'observation.stat' as state, got ['observation.state', 'action']; "
-            "did you mean 'observation.state'? Say which: keys.state.",
+            "did you mean observation.state? Say which: keys.state.",
         ),
         (
             {"action": "controls"},
             "{info}: expected a vector feature 'controls' as action, got ['observation.state', 'action']. "
             "Say which: keys.action.",
         ),
-        ({"images": ["tap"]}, "{root}: expected cameras among ['top'], got 'tap'; did you mean 'top'?"),
+        ({"images": ["tap"]}, "{root}: expected cameras among ['top'], got 'tap'; did you mean top?"),
     ],
 )
 def test_keys_that_are_not_there(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
@@ -316,7 +316,7 @@ def test_features_of_every_kind(tmp_path: Path) -> None:
         LeRobotReader(tmp_path, keys={"task": "word"})
     assert str(caught.value) == (
         f"{tmp_path / 'meta/info.json'}: keys.task: expected a feature of texts, one of ['words'], got 'word'; "
-        f"did you mean 'words'? Leave keys.task out for the dataset's own tasks."
+        f"did you mean words? Leave keys.task out for the dataset's own tasks."
     )
     for key in ("language_events", "words", "observation.images.top", "index"):
         with pytest.raises(DataError, match=f"expected a vector feature '{key}' as state"):

@@ -66,7 +66,7 @@ def test_no_such_path(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset(tmp_path / "pushs")
     assert str(caught.value) == (
-        f"Dataset {tmp_path / 'pushs'}: expected a file or a directory, found nothing; did you mean 'pushes'?"
+        f"Dataset {tmp_path / 'pushs'}: expected a file or a directory, found nothing; did you mean pushes?"
     )
 
 
@@ -84,7 +84,7 @@ def test_unknown_format(tmp_path: Path) -> None:
 def test_format_is_said(tmp_path: Path) -> None:
     save(tmp_path / "pushes")
     assert len(open_dataset(tmp_path / "pushes", format="lerobot")) == 1
-    with pytest.raises(DataError, match=r"format: expected one of .*, got 'le_robot'; did you mean 'lerobot'\?"):
+    with pytest.raises(DataError, match=r"format: expected one of .*, got 'le_robot'; did you mean lerobot\?"):
         open_dataset(tmp_path / "pushes", format="le_robot")
 
 
@@ -166,7 +166,7 @@ def test_a_path_as_in_a_task(tmp_path: Path) -> None:
         (
             {"class": "MyData", "args": {"cuont": 3}},
             ConfigError,
-            "dataset.args.cuont: no such argument of MyData; did you mean 'count'? MyData takes ['count', 'scale'].",
+            "dataset.args.cuont: no such argument of MyData; did you mean count? MyData takes ['count', 'scale'].",
         ),
         (
             {"class": "MyData"},
@@ -177,7 +177,7 @@ def test_a_path_as_in_a_task(tmp_path: Path) -> None:
             {"clas": "MyData"},
             ConfigError,
             "dataset: expected keys ['path', 'format', 'class', 'args', 'keys', 'filter', 'wrappers', 'name', "
-            "'weight'], got 'clas'; did you mean 'class'?",
+            "'weight'], got 'clas'; did you mean class?",
         ),
         ({"args": {}}, ConfigError, "dataset: expected a key 'path' or 'class', got ['args']."),
     ],
@@ -339,7 +339,7 @@ class WrongFeatures(Plain):
         (NoLength(), "Dataset NoLength: expected methods __len__ and episode(i), got no __len__."),
         (
             Misnamed(),
-            "Dataset Misnamed: expected methods __len__ and episode(i), got no episode; did you mean 'episodes'?",
+            "Dataset Misnamed: expected methods __len__ and episode(i), got no episode; did you mean episodes?",
         ),
         (Empty(), "Dataset Empty: __len__: expected at least 1 episode, got 0."),
         (

@@ -414,8 +414,8 @@ def test_a_damaged_store_is_named(make_reader, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cameras": ["wirst"]}, r"expected a camera of \['top', 'wrist'\], got 'wirst'; did you mean 'wrist'\?"),
-        ({"mode": "jpg"}, "store: expected one of auto, raw, jpeg, video, stream, got 'jpg'; did you mean 'jpeg'"),
+        ({"cameras": ["wirst"]}, r"expected a camera of \['top', 'wrist'\], got 'wirst'; did you mean wrist\?"),
+        ({"mode": "jpg"}, "store: expected one of auto, raw, jpeg, video, stream, got 'jpg'; did you mean jpeg"),
         ({"cameras": ["top", "top"]}, r"expected each camera once, got \['top', 'top'\]"),
         ({"image_size": (0, 5)}, r"image_size: expected \(height, width\) > 0, got \(0, 5\)"),
         ({"resize": "crop"}, "resize: expected stretch or pad, got 'crop'"),

@@ -125,7 +125,7 @@ def test_unknown_codec(tmp_path: Path) -> None:
         encode_video(tmp_path / "x.mp4", numbered_frames(2), fps=25, height=32, width=48, codec="libx265")
     assert str(caught.value) == (
         "codec: expected one of ['libx264', 'libx264-ultrafast', 'libx264-420', 'libsvtav1'], got 'libx265'; "
-        "did you mean 'libx264'?"
+        "did you mean libx264?"
     )
 
 

@@ -218,7 +218,7 @@ def test_no_rate(tmp_path: Path) -> None:
         (
             {},
             {"keys": {"action": "actoin"}},
-            r"keys.action: expected one of \[.*\], got 'actoin'; did you mean 'action'",
+            r"keys.action: expected one of \[.*\], got 'actoin'; did you mean action",
         ),
         ({}, {"keys": {"state": "camera_0"}}, r"camera_0: expected numbers \(N, n\) as state, got uint8 of shape"),
         ({}, {"keys": {"images": ["stage"]}}, r"stage: expected frames \(N, H, W, 3\) or \(N, 3, H, W\), got int64"),

@@ -80,7 +80,7 @@ def test_success_and_the_environments_own_truncation(dict_env_id):
         ),
         (
             {"state_keys": ["agent.qpo"]},
-            "expected an entry 'agent.qpo'; did you mean 'agent.qpos'? It has agent.qpos, agent.hand, cube, pixels.",
+            "expected an entry 'agent.qpo'; did you mean agent.qpos? It has agent.qpos, agent.hand, cube, pixels.",
         ),
         ({"image_keys": {"top": "cube"}}, r"\['cube'\]: expected an image \(H, W, 3\) uint8, got shape \(2,\) float32"),
         (

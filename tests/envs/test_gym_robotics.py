@@ -135,13 +135,13 @@ def test_suites_are_tasks():
 
 
 def test_what_is_wrong_is_told_with_what_there_is(point_env):
-    with pytest.raises(EnvironmentFailure, match=r"GymRoboticsEnv.task: .* did you mean 'fetch_push'"):
+    with pytest.raises(EnvironmentFailure, match=r"GymRoboticsEnv.task: .* did you mean fetch_push"):
         GymRoboticsEnv("fetch_pusch")
     with pytest.raises(EnvironmentFailure, match=r"rule of fetch_push: expected one of any, end, got 'held'"):
         GymRoboticsEnv("fetch_push", rule="held")
     with pytest.raises(EnvironmentFailure, match=r"sub_tasks: expected none of fetch_push"):
         GymRoboticsEnv("fetch_push", sub_tasks=["kettle"])
-    with pytest.raises(EnvironmentFailure, match=r"sub_tasks: expected some of .* did you mean 'kettle'"):
+    with pytest.raises(EnvironmentFailure, match=r"sub_tasks: expected some of .* did you mean kettle"):
         GymRoboticsEnv("franka_kitchen", sub_tasks=["ketle"])
     with pytest.raises(ContractError, match=r"FetchExpert: expected a GymRoboticsEnv of task .*, got PointEnv"):
         FetchExpert().reset(point_env)

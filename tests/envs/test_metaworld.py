@@ -131,7 +131,7 @@ def test_the_step_limit():
 
 
 def test_an_unknown_task_and_a_foreign_environment(point_env):
-    with pytest.raises(EnvironmentFailure, match="got 'door-opn'; did you mean 'door-open'"):
+    with pytest.raises(EnvironmentFailure, match="got 'door-opn'; did you mean door-open"):
         MetaWorldEnv("door-opn")
     with pytest.raises(ContractError, match="MetaWorldExpert: expected a MetaWorldEnv, got PointEnv"):
         MetaWorldExpert().reset(point_env)

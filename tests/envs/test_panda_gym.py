@@ -108,7 +108,7 @@ def test_what_the_state_tells():
 
 
 def test_what_is_wrong_is_told_with_what_there_is(point_env):
-    with pytest.raises(EnvironmentFailure, match=r"PandaGymEnv.task: .* did you mean 'push'"):
+    with pytest.raises(EnvironmentFailure, match=r"PandaGymEnv.task: .* did you mean push"):
         PandaGymEnv("pusch")
     with pytest.raises(EnvironmentFailure, match=r"PandaGymEnv.control: expected one of ee, joints, got 'joint'"):
         PandaGymEnv(control="joint")

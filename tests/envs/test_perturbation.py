@@ -31,7 +31,7 @@ def test_it_is_read_from_words_and_tells_what_it_changes() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nois=0.05"], "got 'nois=0.05'; did you mean 'noise'"),
+        (["nois=0.05"], "got 'nois=0.05'; did you mean noise"),
         (["noise"], "expected a number >= 0 for noise, got ''"),
         (["noise=-1"], "expected a number >= 0"),
         (["noise=nan"], "expected a number >= 0"),

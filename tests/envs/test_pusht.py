@@ -119,7 +119,7 @@ def test_gymnasium_accepts_it():
 
 
 def test_what_is_unknown_is_told_the_nearest(point_env):
-    with pytest.raises(EnvironmentFailure, match=r"PushTEnv.observed: .* got 'keypoint'; did you mean 'keypoints'\?"):
+    with pytest.raises(EnvironmentFailure, match=r"PushTEnv.observed: .* got 'keypoint'; did you mean keypoints\?"):
         PushTEnv(observed="keypoint")
     with pytest.raises(EnvironmentFailure, match=r"PushTEnv.success: expected one of coverage, final_reward, got"):
         PushTEnv(success="reward")

@@ -130,7 +130,7 @@ def test_zero_is_the_nearest_that_the_environment_allows() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("randm", "no directory randm; did you mean 'random'?"),
+        ("randm", "no directory randm; did you mean random?"),
         ("replay:data/reach", "`menura replay data/reach -e ENV`"),
         ("./random", "no directory random"),
     ],

@@ -38,7 +38,7 @@ def test_what_is_written_is_read(text: str, kind: str, seconds: tuple[float, ...
         ("fast", "expected a duration of at least 0, got 'fast'"),
         ("-3ms", "expected a duration of at least 0, got '-3ms'"),
         ("1.2.3s", "expected a number, got '1.2.3'"),
-        ("normla(1ms, 2ms)", "got 'normla'; did you mean 'normal'"),
+        ("normla(1ms, 2ms)", "got 'normla'; did you mean normal"),
         ("normal(120ms)", r"expected two durations in normal\(…\), got 1"),
         ("uniform(160ms, 80ms)", "expected the lower end first"),
         ("lognormal(0ms, 30ms)", "expected a mean above 0"),

@@ -118,7 +118,7 @@ def test_the_guides_policy_learns_from_its_features(guide_policy, features):
         ),
         (
             {"model": {"model_type": "resnet", "hiden_sizes": [16]}},
-            "VisionEncoder.model: expected settings of ResNetConfig, got 'hiden_sizes'; did you mean 'hidden_sizes'?",
+            "VisionEncoder.model: expected settings of ResNetConfig, got 'hiden_sizes'; did you mean hidden_sizes?",
         ),
         (
             {"model": RESNET, "pooling": "avg"},

@@ -157,7 +157,7 @@ def test_a_neutral_vector_is_no_turn_and_nothing_else() -> None:
 
 
 def test_what_is_no_rotation_is_refused() -> None:
-    with pytest.raises(FeatureMismatch, match="did you mean 'quat_wxyz'"):
+    with pytest.raises(FeatureMismatch, match="did you mean quat_wxyz"):
         convert(np.zeros(4), "quat_wxyzz", "6d")
     with pytest.raises(FeatureMismatch, match="expected 4 numbers, got shape"):
         convert(np.zeros(3), "quat_wxyz", "6d")

@@ -236,7 +236,7 @@ def test_what_is_wrong_is_said_before_any_time_is_spent(project: Path, changes: 
 
 
 def test_a_policy_that_the_plan_lacks(project: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'small'"):
+    with pytest.raises(ConfigError, match="did you mean small"):
         reproduce(write(project), output_dir="out", policies=["smal"], progress=False)
 
 

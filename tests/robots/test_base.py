@@ -43,7 +43,7 @@ def test_numbers_for_all_for_each_and_by_name() -> None:
     ("written", "message"),
     [
         ({"high": 1}, "limits.low: expected a number for each dimension of the action, got none"),
-        ({"low": 0, "hihg": 1}, "limits.hihg: no such key; did you mean 'high'?"),
+        ({"low": 0, "hihg": 1}, "limits.hihg: no such key; did you mean high?"),
         ({"low": [0, 0], "high": 1}, "limits.low: expected 3 numbers"),
         (
             {"low": {"elbow": 0, "writs": 0}, "high": 1},

@@ -137,7 +137,7 @@ def test_wrong_actions_are_refused(action: np.ndarray) -> None:
         ({"faults": {"frozen_after_s": {"eye": 1}}}, "faults.frozen_after_s.eye: expected one of"),
         (
             {"faults": {"frozen_after": {"eye": 1}}},
-            "faults.frozen_after: no such fault; did you mean 'frozen_after_s'?",
+            "faults.frozen_after: no such fault; did you mean frozen_after_s?",
         ),
     ],
 )

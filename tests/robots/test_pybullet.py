@@ -206,7 +206,7 @@ def test_it_can_be_connected_again(make):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"model": "frnka"}, "did you mean 'franka'"),
+        ({"model": "frnka"}, "did you mean franka"),
         ({"model": "nowhere.urdf"}, "no file"),
         ({"model": "kuka", "cameras": {"front": {"siz": [1, 1]}}}, "camera 'front'"),
         ({"model": "kuka", "camera_hz": 0}, "above 0"),

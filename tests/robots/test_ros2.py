@@ -196,11 +196,11 @@ def test_silence_is_an_error(arm):
 
 
 def test_what_cannot_be_connected_is_told(arm):
-    with pytest.raises(RobotError, match=r"/arm/joint_state, got none; did you mean '/arm/joint_states'"):
+    with pytest.raises(RobotError, match=r"/arm/joint_state, got none; did you mean /arm/joint_states"):
         arm.make(states=[ARM["states"][0] | {"topic": "/arm/joint_state"}], timeout_s=0.1).connect()
     with pytest.raises(RobotError, match="listen to /elsewhere, got nobody"):
         arm.make(actions=[ARM["actions"][0] | {"topic": "/elsewhere"}], timeout_s=0.1).connect()
-    with pytest.raises(RobotError, match="no field 'positon'; did you mean 'position'"):
+    with pytest.raises(RobotError, match="no field 'positon'; did you mean position"):
         arm.make(states=[ARM["states"][0] | {"fields": {"j0": "positon[0]"}}]).connect()
     with pytest.raises(RobotError, match="ROS 2 package nowhere_msgs"):
         arm.make(states=[ARM["states"][0] | {"type": "nowhere_msgs/msg/State"}]).connect()
@@ -313,11 +313,11 @@ def test_the_yamls_of_two_arms(ros, name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"states": [ARM["states"][0] | {"tpic": 1}]}, r"states.0.tpic: no such key; did you mean 'topic'"),
+        ({"states": [ARM["states"][0] | {"tpic": 1}]}, r"states.0.tpic: no such key; did you mean topic"),
         ({"states": []}, "topics of states"),
         ({"states": [ARM["states"][0] | {"fields": {"j0": "position[0"}}]}, "expected a path"),
         ({"states": ARM["states"] * 2}, "each name once"),
-        ({"actions": [ARM["actions"][0] | {"qos": {"dept": 1}}]}, "qos.dept.*did you mean 'depth'"),
+        ({"actions": [ARM["actions"][0] | {"qos": {"dept": 1}}]}, "qos.dept.*did you mean depth"),
         ({"cameras": {"front": FRONT["front"] | {"size": [3]}}}, "cameras.front.size"),
     ],
 )

@@ -169,7 +169,7 @@ def test_disconnected_it_is_not_engaged(terminal: tuple[Terminal, Press]) -> Non
         ({"w": {"x": "open"}}, "Keyboard.keys.w.x: expected a number, got open"),
         ({"w": {"grip": "shut"}}, "Keyboard.keys.w.grip: expected a number, open or close, got shut"),
         ({"w": {"qw": 0.1}}, "expected a dimension that can be moved alone, got 'qw' of a rotation"),
-        ({"upp": {"x": 0.1}}, "got 'upp'; did you mean 'up'?"),
+        ({"upp": {"x": 0.1}}, "got 'upp'; did you mean up?"),
         ({"t": {"x": 0.1}}, "Keyboard.toggle: expected a key that moves nothing, got 't'"),
     ],
 )

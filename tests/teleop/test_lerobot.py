@@ -242,7 +242,7 @@ def test_a_gamepad_drives_a_hand_while_it_says_so(leader, monkeypatch):
 def test_what_does_not_fit_is_said(leader):
     with pytest.raises(ContractError, match=r"got none for \['waist'\].*names"):
         leader(Follower(("waist", "gripper.pos")))
-    with pytest.raises(ContractError, match=r"no 'elbow.pos'; did you mean 'elbow_flex.pos'"):
+    with pytest.raises(ContractError, match=r"no 'elbow.pos'; did you mean elbow_flex.pos"):
         leader(names={"elbow.pos": "elbow_flex.pos"})
     with pytest.raises(ContractError, match="absolute"):
         leader(Follower(control_type="delta"), align=1.0)
@@ -250,5 +250,5 @@ def test_what_does_not_fit_is_said(leader):
         leader(events=True)
     with pytest.raises(ContractError, match="toggle: expected a character"):
         leader(toggle="spce")
-    with pytest.raises(RobotError, match=r"did you mean 'so10[01]_leader'"):
+    with pytest.raises(RobotError, match=r"did you mean so10[01]_leader"):
         leader(type="so102_leader")

@@ -172,7 +172,7 @@ def nothing_to_report_to(monkeypatch: pytest.MonkeyPatch) -> None:
             "wandbb",
             [
                 "expected some of all, azure_ml, clearml, codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, "
-                "mlflow, neptune, none, swanlab, tensorboard, trackio, wandb, got 'wandbb'; did you mean 'wandb'?"
+                "mlflow, neptune, none, swanlab, tensorboard, trackio, wandb, got 'wandbb'; did you mean wandb?"
             ],
         ),
     ],

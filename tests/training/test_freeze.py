@@ -53,9 +53,7 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
 @pytest.mark.parametrize("key", ["freeze", "learning_rates"])
 def test_a_pattern_that_matches_nothing(project: Path, key: str) -> None:
     given = ["nett.0.*"] if key == "freeze" else {"nett.0.*": 1e-4}
-    with pytest.raises(
-        ConfigError, match=rf"training\.{key}: nett\.0\.\*: expected a pattern .*; did you mean 'net\.0'"
-    ):
+    with pytest.raises(ConfigError, match=rf"training\.{key}: nett\.0\.\*: expected a pattern .*; did you mean net\.0"):
         trained("out", **{f"training__{key}": given})
 
 

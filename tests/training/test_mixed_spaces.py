@@ -251,7 +251,7 @@ def test_a_layout_without_a_state_asks_for_it_only_where_actions_refer_to_it(pro
             ],
             r"processor: dataset 'wand': .*expected recorded actions that are absolute",
         ),
-        (["--processor.absolute_names=[griper]"], r"processor: absolute_names: .*'griper'; did you mean 'gripper'"),
+        (["--processor.absolute_names=[griper]"], r"processor: absolute_names: .*'griper'; did you mean gripper"),
         (["--processor.action_reference={z: x}"], r"processor: action_reference: expected some of .*, got 'z'"),
         (
             ["--processor.action_rotation=null", "--processor.state_rotation=null"],

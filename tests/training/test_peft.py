@@ -228,7 +228,7 @@ def test_adapters_in_every_policy(name: str) -> None:
         ({**LORA, "init_lora_weights": "pissa"}, "init_lora_weights: expected true, false, gaussian or orthogonal"),
         (
             {**LORA, "target_modules": ["net.9"]},
-            "expected names of modules of ReachPolicy, got 'net.9'; did you mean 'net.3'?",
+            "expected names of modules of ReachPolicy, got 'net.9'; did you mean net.3?",
         ),
         ({**LORA, "layer_replication": [[0, 1]]}, "layer_replication: "),
     ],

@@ -16,7 +16,7 @@ from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.sections import COMPONENTS, DEVICES
 from menura.config.yaml_tree import told
 from menura.data.formats import FORMATS, recognise
-from menura.errors import ComponentError, DataError, nearest
+from menura.errors import ComponentError, DataError, did_you_mean, nearest
 from menura.source import Parameters
 
 # What a reader is given besides `args:`, by keys of the dataset's own.
@@ -110,10 +110,8 @@ def _reader_of(place: Place, tree: Tree, problems: Problems) -> str | None:
     """The reader of a dataset's files: of the format that is said, or of the one recognised where arguments need it."""
     path, format = place.value["path"], place.value.get("format")
     if isinstance(format, str) and format not in FORMATS:
-        near = nearest(format, FORMATS)
-        hint = f"; did you mean {near}?" if near is not None else ""
         format_path: KeyPath = (*place.path, "format")
-        message = f"expected one of {', '.join(FORMATS)}, got {told(format)}{hint}"
+        message = f"expected one of {', '.join(FORMATS)}, got {told(format)}{did_you_mean(format, FORMATS)}"
         problems.add(dotted(format_path), message, tree.origin(format_path))
         return None
     if format is None and place.value.get("args") and isinstance(path, str) and Path(path).exists():
@@ -150,8 +148,7 @@ class _Arguments:
             if key in self._parameters.names:
                 self._check_value(key, value)
             elif not self._parameters.var_keyword:
-                near = nearest(key, self._parameters.names)
-                hint = f"; did you mean {near}?" if near is not None else f". It takes {self._known()}"
+                hint = did_you_mean(key, self._parameters.names) or f". It takes {self._known()}"
                 self._report(key, f"no such argument of {self._name}{hint}")
         if self._place.kind != "trainer":  # a trainer's model, data and settings come from Menura
             self._check_required(args)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from menura.config.origins import KeyPath, Problems, Tree, dotted
 from menura.config.schema import Section, TaskConfig
 from menura.config.yaml_tree import told
-from menura.errors import nearest
+from menura.errors import did_you_mean
 
 # What each of pydantic's error types expected.
 _EXPECTED = {
@@ -113,8 +113,7 @@ def _message(model: type[Section], path: KeyPath, findings: list[Any]) -> str:
     first = findings[0]
     if first["type"] == "extra_forbidden":
         keys = _keys(model, path[:-1])
-        near = nearest(str(path[-1]), keys)
-        return "no such key" + (f"; did you mean {near}?" if near else f". Known here: {', '.join(keys)}")
+        return "no such key" + (did_you_mean(str(path[-1]), keys) or f". Known here: {', '.join(keys)}")
     if first["type"] == "missing":
         return "required, but missing"
     if first["type"] == "value_error":
@@ -122,8 +121,8 @@ def _message(model: type[Section], path: KeyPath, findings: list[Any]) -> str:
     expected = [_expected(finding) for finding in findings]
     message = f"expected {' or '.join(dict.fromkeys(expected))}, got {told(first['input'])}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
-        near = nearest(first["input"], first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
-        message += f"; did you mean {near}?" if near else ""
+        choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        message += did_you_mean(first["input"], choices)
     return message
 
 

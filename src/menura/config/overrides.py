@@ -11,7 +11,7 @@ import yaml
 
 from menura.config.origins import KeyPath, Origin, Problems, Tree, dotted
 from menura.config.yaml_tree import parse_value, told
-from menura.errors import nearest
+from menura.errors import did_you_mean
 
 COMMAND_LINE = Origin("command line")
 
@@ -102,8 +102,7 @@ def _step(place: Any, path: KeyPath, part: str, problems: Problems) -> str | int
         return part.replace("-", "_")
     if isinstance(place, list):
         if not part.isdecimal():
-            near = nearest(part, [str(index) for index in range(len(place))])
-            hint = f"; did you mean {near}?" if near else ""
+            hint = did_you_mean(part, [str(index) for index in range(len(place))])
             problems.add(here, f"expected the number of a list item, got {part!r}{hint}", COMMAND_LINE)
         elif int(part) >= len(place):
             count = "the list is empty" if not place else f"the last one is {len(place) - 1}"

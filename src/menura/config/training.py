@@ -19,7 +19,7 @@ from menura.config.messages import schema_problems
 from menura.config.origins import RANK, Origin, Problems, Tree
 from menura.config.schema import RolloutsConfig
 from menura.config.yaml_tree import told
-from menura.errors import listed, near_or_known, nearest
+from menura.errors import did_you_mean, listed, near_or_known
 from menura.source import module_file
 
 OWN_KEYS = ("ema", "rollouts", *finetuning.KEYS)
@@ -106,8 +106,7 @@ def _field_problem(key: str, value: Any, fields: dict[str, str]) -> str | None:
         return f"expected {expected}, got {told(value)}"
     choices = [choice for name in re.findall(r"\w+", annotation) for choice in _enum_choices(name)]
     if choices and isinstance(value, str) and value not in choices:
-        near = nearest(value, choices)
-        return f"expected one of {listed(choices)}, got {told(value)}" + (f"; did you mean {near}?" if near else "")
+        return f"expected one of {listed(choices)}, got {told(value)}{did_you_mean(value, choices)}"
     if key in _ONLY and value != _ONLY[key][0]:
         only, why = _ONLY[key]
         return f"expected {told(only)}, got {told(value)}. {why}"

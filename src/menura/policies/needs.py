@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from menura.errors import ConfigError, ContractError, nearest
+from menura.errors import ConfigError, ContractError, did_you_mean
 from menura.features import Features
 
 Locate = Callable[[str], str]
@@ -253,8 +253,7 @@ def _facts(
     if isinstance(chosen, (list, tuple)):
         for camera in chosen:
             if camera not in cameras:
-                match = nearest(str(camera), cameras)
-                near = f"; did you mean {match}?" if match else "."
+                near = did_you_mean(str(camera), cameras) or "."
                 problems.append(
                     (
                         "camera_names",
@@ -277,8 +276,7 @@ def _facts(
 
 
 def _no_such_argument(name: str, config_class: type, parameters: Mapping[str, object]) -> str:
-    match = nearest(name, parameters)
-    step = f"; did you mean {match}?" if match else f"; it takes {', '.join(parameters) or 'none'}."
+    step = did_you_mean(name, parameters) or f"; it takes {', '.join(parameters) or 'none'}."
     return f"no such argument of {config_class.__name__}{step}"
 
 
