@@ -196,9 +196,7 @@ def test_names_are_looked_up_in_one_episode_and_in_all_before_one_is_unknown(mak
     reader = make_reader([10, 12, 9], hook=read.append)
     require_names(reader, Filter(episodes="length > 5 and seed != 3", frames="state.s_0 > 0 and timestep > 2"))
     assert set(read) == {0}
-    with pytest.raises(
-        DataError, match=r"^filter.frames of 'arrays': .*no such name: 'state.s_9'; did you mean state"
-    ):
+    with pytest.raises(DataError, match=r"^filter.frames of 'arrays': .*no such name: 'state.s_9'; did you mean state"):
         require_names(reader, Filter(frames="state.s_9 > 0"))
     reader.metadata = lambda index: {"operator": "ada"} if index == 2 else {}
     require_names(reader, Filter(episodes="operator == 'ada'"))
