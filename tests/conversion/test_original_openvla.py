@@ -160,7 +160,7 @@ def test_the_parts_of_oft_are_read(head, tmp_path, load):
 
 def test_what_menura_does_not_have_is_refused(tmp_path, load):
     directory = write(tmp_path / "openvla", make())
-    with pytest.raises(CheckpointError, match=r"did you mean .camera_names"):
+    with pytest.raises(CheckpointError, match=r"did you mean camera_names"):
         load(directory, camera_name=["top"])
     (directory / "vision_backbone--100_checkpoint.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match="without FiLM"):
