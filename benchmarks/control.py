@@ -29,7 +29,7 @@ from menura.control.loop import ControlLoop
 from menura.control.recording import ControlRecorder
 from menura.control.status import ControlledEpisode
 from menura.data import LeRobotWriter
-from menura.priority import CONTROLLING, real_time
+from menura.priority import real_time
 from menura.robots import Robot, make_robot
 
 ALLOWED_MS = 2.0
@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> tuple[ControlledEpisode, str]:
         robot.connect()
         stack.callback(robot.disconnect)
         if not options.plain:
-            stack.enter_context(real_time(CONTROLLING))
+            stack.enter_context(real_time())
         scheduler = {os.SCHED_FIFO: "FIFO"}.get(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, "ordinary")
         return loop.run_episode(options.seconds, seed=0), scheduler if sys.platform == "linux" else "ordinary"
 

@@ -35,7 +35,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import psutil
 
-from menura.priority import ANSWERING, real_time
+from menura.priority import ANSWERING, first_in_line
 
 STATE, ACTIONS, CHUNK, SIDE = 14, 14, 50, 224
 POLICY_S = 0.020
@@ -76,7 +76,7 @@ def serve_ours(port: int, cameras: int, policy_s: float) -> None:
     meta.predict = predict
 
     async def listen() -> None:
-        listening = await PolicyServer(meta, port=port, real_time=True).start()
+        listening = await PolicyServer(meta, port=port, goes_first=True).start()
         await listening.serve_forever()
 
     asyncio.run(listen())
@@ -197,7 +197,7 @@ def round_trips(openpi: Path | None, cameras: int, rounds: int, requests: int, b
         if busy:
             with busy_machine():
                 result["busy"] = in_turns(asks, rounds, requests)
-                with real_time(ANSWERING):
+                with first_in_line(ANSWERING):
                     result["busy_asked_first"] = in_turns(asks, rounds, requests)
     for told in result.values():
         if "openpi" in told:

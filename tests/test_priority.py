@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from menura.priority import ANSWERING, CONTROLLING, real_time
+from menura.priority import ANSWERING, CONTROLLING, first_in_line, real_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="priorities are those of Linux")
 
@@ -37,9 +37,9 @@ def as_system_says(monkeypatch: pytest.MonkeyPatch, allowed: Callable[[int], boo
 
 @pytest.mark.usefixtures("first_permitted")
 def test_the_loop_of_a_robot_goes_before_what_answers_it() -> None:
-    with real_time(ANSWERING):
+    with first_in_line(ANSWERING):
         assert priority() == ANSWERING > 0
-        with real_time(CONTROLLING):
+        with real_time():
             assert priority() == CONTROLLING > ANSWERING
         assert priority() == ANSWERING
     assert priority() == 0
@@ -47,7 +47,7 @@ def test_the_loop_of_a_robot_goes_before_what_answers_it() -> None:
 
 def test_within_threads_hand_over_sooner_and_what_was_there_is_not_collected() -> None:
     interval, frozen = sys.getswitchinterval(), gc.get_freeze_count()
-    with real_time(ANSWERING):
+    with real_time():
         assert sys.getswitchinterval() == pytest.approx(0.0005)
         assert gc.get_freeze_count() > frozen
     assert (sys.getswitchinterval(), gc.get_freeze_count()) == (interval, 0)
@@ -55,12 +55,12 @@ def test_within_threads_hand_over_sooner_and_what_was_there_is_not_collected() -
 
 @pytest.mark.usefixtures("first_permitted")
 def test_what_a_thread_starts_is_ordinary() -> None:
-    with real_time(ANSWERING), ThreadPoolExecutor(1) as other:
+    with first_in_line(ANSWERING), ThreadPoolExecutor(1) as other:
         assert other.submit(priority).result() == 0
 
 
 def test_where_it_is_not_permitted_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with as_system_says(monkeypatch, lambda policy: not policy & os.SCHED_FIFO), real_time(ANSWERING):
+    with as_system_says(monkeypatch, lambda policy: not policy & os.SCHED_FIFO), first_in_line(ANSWERING):
         assert priority() == 0
 
 
@@ -68,6 +68,6 @@ def test_where_it_is_not_permitted_nothing_changes(monkeypatch: pytest.MonkeyPat
 def test_an_rtprio_limit_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """With it alone the mark that keeps children ordinary cannot be taken away again: sched(7)."""
     with as_system_says(monkeypatch, lambda policy: bool(policy & os.SCHED_RESET_ON_FORK)):
-        with real_time(ANSWERING):
+        with first_in_line(ANSWERING):
             assert priority() == ANSWERING
         assert priority() == 0

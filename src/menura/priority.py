@@ -15,25 +15,36 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 @contextlib.contextmanager
-def real_time(priority: int) -> Iterator[None]:
-    """Inside, this thread is kept waiting as little as can be.
+def real_time() -> Iterator[None]:
+    """Inside, this thread is kept waiting as little as can be: first in line, in this process as well.
 
-    Other threads hand the interpreter over after half a millisecond; the garbage collector no longer walks through what
-    was there before (with torch loaded that is a tenth of a second); and the thread goes first, as of `go_first`.
+    Its other threads hand the interpreter over after half a millisecond.
 
     What remains: a thread that holds the interpreter may be set aside by the system for another program. A computer
     that drives a robot should do nothing else.
     """
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        with first_in_line(CONTROLLING):
+            yield
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+@contextlib.contextmanager
+def first_in_line(priority: int) -> Iterator[None]:
+    """Inside, this thread goes first, as of `go_first`.
+
+    And the garbage collector no longer walks through what was there before: with torch loaded a tenth of a second.
+    """
     gc.collect()
     gc.freeze()
     try:
-        with _first(priority):
+        with _gone_first(priority):
             yield
     finally:
         gc.unfreeze()
-        sys.setswitchinterval(interval_s)
 
 
 def go_first(priority: int) -> None:
@@ -47,7 +58,7 @@ def go_first(priority: int) -> None:
 
 
 @contextlib.contextmanager
-def _first(priority: int) -> Iterator[None]:
+def _gone_first(priority: int) -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import sys
 import threading
 
 import numpy as np
@@ -31,18 +31,18 @@ def named(name: str) -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith(name)}
 
 
-@pytest.mark.parametrize("real_time", [True, False])
-def test_a_server_goes_first_where_it_is_asked_to(meta: MetaPolicy, real_time: bool) -> None:
+@pytest.mark.parametrize("goes_first", [True, False])
+def test_a_server_goes_first_where_it_is_asked_to(meta: MetaPolicy, goes_first: bool) -> None:
     of_others = named("inference")
-    server = PolicyServer(meta, port=0, real_time=real_time)
+    server = PolicyServer(meta, port=0, goes_first=goes_first)
     with background.serving(server), Client(f"ws://127.0.0.1:{server.port}") as client:
         client.infer({"state": np.zeros(3, np.float32)})
         computing, answering = named("inference") - of_others, named("policy server")
         assert computing
         assert answering
         for thread in computing | answering:
-            assert priority(thread.native_id) == (ANSWERING if real_time else 0)
-    assert sys.getswitchinterval() == pytest.approx(0.005)
+            assert priority(thread.native_id) == (ANSWERING if goes_first else 0)
+    assert gc.get_freeze_count() == 0
 
 
 def test_who_only_asks_for_a_robot_goes_first_and_who_computes_does_not(meta: MetaPolicy) -> None:

@@ -24,7 +24,7 @@ from menura.control.watchdog import WatchdogSettings
 from menura.data import LeRobotWriter
 from menura.errors import ConfigError, ContractError, MenuraError
 from menura.files import write_json
-from menura.priority import CONTROLLING, real_time
+from menura.priority import real_time
 from menura.robots import Robot, make_robot
 from menura.serving.client import is_address
 from menura.teleop import Teleoperator, make_teleop
@@ -221,7 +221,7 @@ class _Run:
     def _episode(self) -> None:
         number = len(self._episodes)
         try:
-            with self._dashboard, real_time(CONTROLLING):
+            with self._dashboard, real_time():
                 episode = self._loop.run_episode(self._max_seconds, None if self._seed is None else self._seed + number)
         except (MenuraError, OSError) as error:  # it could not begin: the robot is gone, or the disk is full
             self._problem = str(error)

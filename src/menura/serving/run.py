@@ -81,7 +81,7 @@ def serve(
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         max_queue=max_queue,
-        real_time=True,
+        goes_first=True,
     )
     asyncio.run(_listen(server, str(model)))
     _leave_what_still_computes()

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from menura.errors import MenuraError
 from menura.meta_policy import MetaPolicy
-from menura.priority import ANSWERING, real_time
+from menura.priority import ANSWERING, first_in_line
 from menura.serving.doors.access import EXPECTED_KEY, Access, Limits, check_bind, is_loopback, tls_context
 from menura.serving.doors.http import HTTPDoor
 from menura.serving.doors.metrics import CONTENT_TYPE, Metrics
@@ -43,7 +43,7 @@ class PolicyServer:
             checkpoint, when None.
         max_batch, max_wait_ms, max_queue: as of `Engine`.
         limits: how much a client may ask for.
-        real_time: whether the server goes before other programs, where the system permits it; for a process that does
+        goes_first: whether the server goes before other programs, where the system permits it; for a process that does
             nothing but serve (`menura.priority`).
 
     Raises:
@@ -65,7 +65,7 @@ class PolicyServer:
         max_wait_ms: float = 2.0,
         max_queue: int = 64,
         limits: Limits | None = None,
-        real_time: bool = False,
+        goes_first: bool = False,
     ) -> None:
         check_bind(host, api_key)
         self.host = host
@@ -76,7 +76,7 @@ class PolicyServer:
         self._access = Access(api_key)
         self._limits = limits or Limits()
         self._own_names = keys is None
-        self._real_time = real_time
+        self._goes_first = goes_first
         self._engine = Engine(
             meta,
             keys=keys,
@@ -84,7 +84,7 @@ class PolicyServer:
             max_wait_ms=max_wait_ms,
             max_queue=max_queue,
             metrics=self.metrics,
-            real_time=real_time,
+            goes_first=goes_first,
         )
 
     @property
@@ -138,7 +138,7 @@ class PolicyServer:
             raise _cannot_listen(self.host, self.port, error, "--port") from error
         self.port = runner.addresses[0][1]
         listening = Listening(self._engine, doors, runner, self.port)
-        if self._real_time:
+        if self._goes_first:
             listening.go_first()
         if self.zmq_port is not None:
             try:
@@ -179,7 +179,7 @@ class Listening:
 
     def go_first(self) -> None:
         """Until it is closed, the event loop's thread goes before other programs."""
-        self._going_first.enter_context(real_time(ANSWERING))
+        self._going_first.enter_context(first_in_line(ANSWERING))
 
     def stop(self) -> None:
         """Ends `serve_forever`."""

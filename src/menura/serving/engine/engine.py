@@ -46,7 +46,7 @@ class Engine:
         max_queue: how many requests may wait.
         max_image_pixels: of one picture.
         metrics: told what happens.
-        real_time: whether its threads go before other programs, where the system permits it (`menura.priority`).
+        goes_first: whether its threads go before other programs, where the system permits it (`menura.priority`).
 
     Raises:
         ConfigError: a number is out of range, or the keys do not fit the checkpoint.
@@ -62,7 +62,7 @@ class Engine:
         max_queue: int = 64,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         metrics: EngineMetrics | None = None,
-        real_time: bool = False,
+        goes_first: bool = False,
     ) -> None:
         for name, value in {
             "max_batch": max_batch,
@@ -82,11 +82,11 @@ class Engine:
         self._metrics: EngineMetrics = metrics or Unheard()
         self._reader = RequestReader(meta, self.keys, max_image_pixels)
         self._resets = callable(getattr(meta.policy, "reset", None))
-        self._worker = Worker(real_time)
+        self._worker = Worker(goes_first)
         self._decoders = ThreadPoolExecutor(
             max_workers=min(4, os.cpu_count() or 1),
             thread_name_prefix="pictures",
-            initializer=functools.partial(go_first, ANSWERING) if real_time else None,
+            initializer=functools.partial(go_first, ANSWERING) if goes_first else None,
         )
         self._batcher = Batcher(
             functools.partial(predict_rows, meta),

@@ -25,11 +25,11 @@ class Worker:
     another wait for the scheduler. The thread ends with the process, whatever it is doing.
 
     Args:
-        real_time: whether the thread goes first (`menura.priority`).
+        goes_first: whether the thread goes first (`menura.priority`).
     """
 
-    def __init__(self, real_time: bool = False) -> None:
-        self._real_time = real_time
+    def __init__(self, goes_first: bool = False) -> None:
+        self._goes_first = goes_first
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=NAME, daemon=True).start()
 
@@ -58,7 +58,7 @@ class Worker:
         self._work.put(None)
 
     def _run(self) -> None:
-        if self._real_time:
+        if self._goes_first:
             go_first(ANSWERING)
         while (work := self._work.get()) is not None:
             work()
