@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,50 @@ def test_a_long_plan_and_a_large_picture_can_be_under_way_at_once(tmp_path: Path
     shown = [int(next(iter(replies.values()))["images"]["wall"][0, 0, 0]) for replies in after]
     assert [list(replies) for replies in after] == [[0], [1], [0]]
     assert shown == [1, 300_000 % 256, 2]
+
+
+LOGGED = """
+from pathlib import Path
+
+
+class LoggedEnv(WideEnv):
+    def __init__(self, log):
+        super().__init__()
+        self._log = Path(log)
+        self._tell("made")
+
+    def close(self):
+        self._tell("closed")
+
+    def _tell(self, word):
+        with self._log.open("a") as log:
+            log.write(word + "\\n")
+"""
+
+
+def test_the_first_environment_is_made_unasked_and_no_other_before_it_is_needed(tmp_path: Path) -> None:
+    """A simulator is imported while the policy is loaded."""
+    (tmp_path / "logged.py").write_text(WIDE + LOGGED)
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    first, second = ({"class": f"{tmp_path / 'logged.py'}:LoggedEnv", "args": {"log": str(log)}} for log in logs)
+
+    def told(log: Path, words: list[str]) -> bool:
+        deadline_s = time.monotonic() + 60
+        while (found := log.read_text().split() if log.exists() else []) != words and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        return found == words
+
+    with WorkerPool(first, 1) as pool:
+        assert told(logs[0], ["made"])
+        pool.describe()
+        assert told(logs[0], ["made"])
+        pool.conduct(Conduct(cameras=(), one_plan=False, stop_at_success=True, videos=None, video_fps=10))
+        begun = {slot: Begin(slot, seed=slot, video=False) for slot in (0, 1)}
+        pool.send(begun)
+        pool.receive(begun)
+        assert told(logs[0], ["made", "made"])
+        pool.change(second)
+        assert told(logs[1], ["made"])
+        assert told(logs[0], ["made", "made", "closed", "closed"])
+        pool.change(first)
+        assert told(logs[1], ["made", "closed"])

@@ -1,6 +1,7 @@
 """A process that steps environments: it knows no policy and never imports torch.
 
-It holds some of the slots, one environment each, made when first needed and kept until another is asked for.
+It holds some of the slots, one environment each, made when first needed and kept until another is asked for; the first
+is made at once, while the policy is loaded elsewhere.
 """
 
 from __future__ import annotations
@@ -125,19 +126,24 @@ def serve(parent: Parent) -> None:
     slots: dict[int, Slot] = {}
     conduct: Conduct | None = None
 
+    def make() -> SimEnv:
+        with naming_users_line(project, EnvironmentFailure):
+            env = make_env(setup.env, setup.project)
+            return perturbed(env, Perturbation(**setup.perturbation))
+
     def environment(number: int) -> SimEnv:
         if number not in environments:
-            with naming_users_line(project, EnvironmentFailure):
-                env = make_env(setup.env, setup.project)
-                environments[number] = perturbed(env, Perturbation(**setup.perturbation))
+            environments[number] = unused.pop() if unused else make()
         return environments[number]
 
+    unused = [make()]
     while True:
         message = parent.receive()
         if isinstance(message, Setup):
-            for made in environments.values():
+            for made in (*environments.values(), *unused):
                 made.close()
             setup, environments, slots = message, {}, {}
+            unused = [make()]
         elif isinstance(message, Conduct):
             conduct, slots = message, {}
         elif isinstance(message, Describe):
