@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from menura.priority import ANSWERING, CONTROLLING, first_in_line, real_time
+from menura.priority import ANSWERING, CONTROLLING, first_in_line, go_first, real_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="priorities are those of Linux")
 
@@ -60,8 +60,10 @@ def test_what_a_thread_starts_is_ordinary() -> None:
 
 
 def test_where_it_is_not_permitted_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with as_system_says(monkeypatch, lambda policy: not policy & os.SCHED_FIFO), first_in_line(ANSWERING):
-        assert priority() == 0
+    with as_system_says(monkeypatch, lambda policy: False):
+        assert not go_first(ANSWERING)
+        with first_in_line(ANSWERING):
+            assert priority() == 0
 
 
 @pytest.mark.usefixtures("first_permitted")

@@ -47,14 +47,19 @@ def first_in_line(priority: int) -> Iterator[None]:
         gc.unfreeze()
 
 
-def go_first(priority: int) -> None:
+def go_first(priority: int) -> bool:
     """This thread goes before all that have no deadline: SCHED_FIFO. Those that it starts are ordinary ones.
 
-    Where the system permits it: on Linux, as root, or with CAP_SYS_NICE or an rtprio limit. Elsewhere nothing changes.
+    Where the system permits it: on Linux, as root, or with CAP_SYS_NICE or an rtprio limit. Elsewhere nothing changes,
+    and the answer is False.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    if sys.platform != "linux":
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except OSError:  # no permission; a sandbox may not even have the call
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -63,9 +68,10 @@ def _gone_first(priority: int) -> Iterator[None]:
         yield
         return
     before, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-    go_first(priority)
+    gone = go_first(priority)
     try:
         yield
     finally:
-        # Who may go first by an rtprio limit alone may not take this mark away again; it changes nothing by itself.
-        os.sched_setscheduler(0, before | os.SCHED_RESET_ON_FORK, parameter)
+        if gone:
+            # Who may go first by an rtprio limit alone may not take this mark away; it changes nothing by itself.
+            os.sched_setscheduler(0, before | os.SCHED_RESET_ON_FORK, parameter)
