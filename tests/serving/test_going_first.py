@@ -6,9 +6,11 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from menura.clock import WallClock
 from menura.control.planning import Planner, Request
@@ -32,8 +34,18 @@ def named(name: str) -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith(name)}
 
 
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("goes_first", [True, False])
-def test_a_server_goes_first_where_it_is_asked_to(meta: MetaPolicy, goes_first: bool) -> None:
+def test_a_server_goes_first_where_it_is_asked_to(
+    meta: MetaPolicy, torch_threads: Callable[[int], None], goes_first: bool
+) -> None:
+    torch_threads(1)
     of_others = named("inference")
     server = PolicyServer(meta, port=0, goes_first=goes_first)
     with background.serving(server), Client(f"ws://127.0.0.1:{server.port}") as client:
@@ -44,6 +56,17 @@ def test_a_server_goes_first_where_it_is_asked_to(meta: MetaPolicy, goes_first: 
         for thread in computing | answering:
             assert priority(thread.native_id) == (ANSWERING if goes_first else 0)
     assert gc.get_freeze_count() == 0
+
+
+def test_of_threads_that_compute_together_none_goes_first(
+    meta: MetaPolicy, torch_threads: Callable[[int], None]
+) -> None:
+    """It would spin where the others, which it waits for, could compute."""
+    torch_threads(2)
+    of_others = named("inference")
+    with background.serving(PolicyServer(meta, port=0, goes_first=True)):
+        assert {priority(thread.native_id) for thread in named("inference") - of_others} == {0}
+        assert {priority(thread.native_id) for thread in named("policy server")} == {ANSWERING}
 
 
 def test_who_only_asks_for_a_robot_goes_first_and_who_computes_does_not(meta: MetaPolicy) -> None:

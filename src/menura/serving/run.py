@@ -16,6 +16,7 @@ from rich.console import Console
 
 from menura.errors import ContractError
 from menura.meta_policy import MetaPolicy
+from menura.policies.threads import suitable_threads
 from menura.serving.client import is_address
 from menura.serving.doors.access import check_bind, read_key, tls_context
 from menura.serving.doors.zmq import check_installed
@@ -69,21 +70,22 @@ def serve(
         check_installed()
         check_free(host, zmq_port, "--zmq_port")
     meta = MetaPolicy.from_pretrained(Path(model), dataset=dataset, trust_remote_code=trust_remote_code)
-    server = PolicyServer(
-        meta,
-        host=host,
-        port=port,
-        zmq_port=zmq_port,
-        api_key=api_key,
-        certificate=certificate,
-        private_key=private_key,
-        keys=layout,
-        max_batch=max_batch,
-        max_wait_ms=max_wait_ms,
-        max_queue=max_queue,
-        goes_first=True,
-    )
-    asyncio.run(_listen(server, str(model)))
+    with suitable_threads(meta.policy):
+        server = PolicyServer(
+            meta,
+            host=host,
+            port=port,
+            zmq_port=zmq_port,
+            api_key=api_key,
+            certificate=certificate,
+            private_key=private_key,
+            keys=layout,
+            max_batch=max_batch,
+            max_wait_ms=max_wait_ms,
+            max_queue=max_queue,
+            goes_first=True,
+        )
+        asyncio.run(_listen(server, str(model)))
     _leave_what_still_computes()
 
 

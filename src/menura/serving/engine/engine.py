@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from menura.errors import ConfigError, ContractError
 from menura.meta_policy import MetaPolicy
 from menura.priority import ANSWERING, go_first
@@ -82,7 +84,9 @@ class Engine:
         self._metrics: EngineMetrics = metrics or Unheard()
         self._reader = RequestReader(meta, self.keys, max_image_pixels)
         self._resets = callable(getattr(meta.policy, "reset", None))
-        self._worker = Worker(goes_first)
+        # Of several threads that compute together all but one are ordinary: to go first would be to wait for them.
+        computes_alone = meta.device.type != "cpu" or torch.get_num_threads() == 1
+        self._worker = Worker(goes_first and computes_alone)
         self._decoders = ThreadPoolExecutor(
             max_workers=min(4, os.cpu_count() or 1),
             thread_name_prefix="pictures",
