@@ -14,6 +14,7 @@ import pytest
 from menura.data.episode import Episode
 from menura.data.readers.base import Reader
 from menura.data.readers.lerobot import LeRobotReader
+from menura.envs.rendering import choose_backend
 from menura.errors import ConfigError, DataError, FeatureMismatch
 from menura.evaluation.collect import collect
 from menura.evaluation.diagnosis import Demonstration, Diagnosis, diagnose
@@ -282,12 +283,14 @@ ALOHA = {"class": "Aloha", "args": {"task": "transfer_cube"}}
 
 @pytest.fixture(scope="module")
 def metaworld_recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    choose_backend()  # before mujoco comes with the package
     pytest.importorskip("metaworld")
     return _recorded(tmp_path_factory.mktemp("data") / "metaworld", METAWORLD, "MetaWorldExpert")
 
 
 @pytest.fixture(scope="module")
 def aloha_recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    choose_backend()
     pytest.importorskip("gym_aloha")
     return _recorded(tmp_path_factory.mktemp("data") / "aloha", ALOHA, "AlohaTransferExpert")
 

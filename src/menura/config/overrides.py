@@ -102,8 +102,8 @@ def _step(place: Any, path: KeyPath, part: str, problems: Problems) -> str | int
         return part.replace("-", "_")
     if isinstance(place, list):
         if not part.isdecimal():
-            hint = did_you_mean(part, [str(index) for index in range(len(place))])
-            problems.add(here, f"expected the number of a list item, got {part!r}{hint}", COMMAND_LINE)
+            near = did_you_mean(part, map(str, range(len(place))))
+            problems.add(here, f"expected the number of a list item, got {part!r}{near}", COMMAND_LINE)
         elif int(part) >= len(place):
             count = "the list is empty" if not place else f"the last one is {len(place) - 1}"
             problems.add(here, f"no such list item; {count}", COMMAND_LINE)

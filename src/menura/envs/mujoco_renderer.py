@@ -42,8 +42,6 @@ class MujocoRenderer:
     ) -> None:
         if mode not in ("fast", "full"):
             raise EnvironmentFailure(f"render: expected 'fast' or 'full', got {mode!r}.")
-        sizes = [(camera.height, camera.width) for camera in cameras]
-        self._height, self._width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._model = model
         self._mode = mode
         self._hidden_groups = hidden_groups
@@ -52,7 +50,9 @@ class MujocoRenderer:
         self._brightness = 1.0
         self.drawn = 0
         # A context's frame buffer is never smaller than what the model asks for.
-        model.vis.global_.offheight, model.vis.global_.offwidth = self._height, self._width
+        sizes = [(camera.height, camera.width) for camera in cameras]
+        model.vis.global_.offheight = max(height for height, _ in sizes)
+        model.vis.global_.offwidth = max(width for _, width in sizes)
         if mode == "fast":
             model.vis.quality.shadowsize = 0
             model.vis.quality.offsamples = 0

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,17 +118,8 @@ def evaluate(
     with ExitStack() as stack:
         alone = shared or stack.enter_context(Shared(EpisodeTable(progress)))
         stack.enter_context(_telling_how_to_go_on(output_dir))
-        processes = partial(
-            alone.pool,
-            asked.env,
-            num_envs=num_envs,
-            episodes=episodes,
-            num_workers=num_workers,
-            project=project,
-            ray=ray,
-        )
-        if ray is None:
-            processes()  # they import the simulator while the policy is loaded
+        # Its processes import the simulator while the policy is loaded.
+        pool = alone.pool(asked.env, num_envs, episodes, num_workers, project, ray)
         results = evaluate_policy(
             alone.policy(model, **loading),
             asked.env,
@@ -151,7 +141,7 @@ def evaluate(
             project=project,
             progress=alone.table,
             title=alone.title,
-            pool=processes(),
+            pool=pool,
         )
     if output_dir is not None and shared is None:
         title = task.name if task is not None else str(results.policy["name"])

@@ -32,22 +32,20 @@ class Shared:
         self._policy: tuple[Any, Any] | None = None
         self._pool: WorkerPool | RayCells | None = None
         self._blind: dict[Path, MetaPolicy] = {}
-        self._loaded: list[tuple[str | None, Path, Mapping[str, Any]]] = []
 
     def policy(self, model: str | Path | MetaPolicy | AuditActions, **loading: Any) -> Any:
         """The policy that `model` names; a connection to a server is closed at the end."""
         if self._policy is None or self._policy[0] != (model, loading):
             self._policy = (model, loading), self._stack.enter_context(_opened(model, **loading))
             if (run := run_of(model)) is not None:
-                policy: Any = self._policy[1]
-                self._loaded.append((policy.checkpoint_hash, run, loading))
+                self._register(self._policy[1], run, loading)
         return self._policy[1]
 
     def blind(self, path: Path, **loading: Any) -> MetaPolicy:
         """The blind baseline that lies there."""
         if path not in self._blind:
             self._blind[path] = policy = _load(path, **loading)
-            self._loaded.append((policy.checkpoint_hash, path, loading))
+            self._register(policy, path, loading)
         return self._blind[path]
 
     def pool(
@@ -59,14 +57,11 @@ class Shared:
         project: Path | None,
         ray: str | None,
     ) -> WorkerPool | RayCells:
-        """The processes, opened for the first evaluation, here or on a cluster."""
+        """The processes, opened for the first evaluation, here or on a cluster; before any policy is loaded."""
         if self._pool is None and ray is not None:
             from menura.evaluation.ray_cells import ray_cells
 
-            cells = self._stack.enter_context(ray_cells(ray, as_mapping(env), project))
-            for hash, path, loading in self._loaded:
-                cells.register(hash, path, loading)
-            self._pool = cells
+            self._pool = self._stack.enter_context(ray_cells(ray, as_mapping(env), project))
         elif self._pool is None:
             slots = min(num_envs, episodes)
             pool = open_pool(env, num_envs=slots, num_workers=num_workers, project=project)
@@ -74,6 +69,11 @@ class Shared:
         if not isinstance(self._pool, WorkerPool):
             self._pool.expect(self.later)
         return self._pool
+
+    def _register(self, policy: Any, path: Path, loading: Mapping[str, Any]) -> None:
+        """The workers of a cluster load it themselves."""
+        if self._pool is not None and not isinstance(self._pool, WorkerPool):
+            self._pool.register(policy.checkpoint_hash, path, loading)
 
     def __enter__(self) -> Shared:
         self._stack.enter_context(self.table)
